@@ -1,0 +1,1 @@
+"""Shipped noise floors."""

@@ -1,0 +1,1 @@
+"""Suites shipped with the package, one TOML file each."""

@@ -1,0 +1,130 @@
+"""The Truth that evaluation knows, the Metric contract and the registry of metrics."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from torch import Tensor
+
+from ..targets.base import Modes, Moments
+from ..targets.draws import Draws
+from ..targets.registry import Registry
+
+Values: TypeAlias = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Predictive:
+    """Posterior predictive on held-out data.
+
+    Attributes:
+        predict: parameters ``(n, dim)`` to probabilities of class 1 ``(n, n_rows)``.
+        labels: 0 or 1, shape ``(n_rows,)``.
+    """
+
+    predict: Callable[[Tensor], Tensor]
+    labels: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """What evaluation knows about a target; absent is None.
+
+    Attributes:
+        samples: exact or reference draws in x, float64, shape ``(n, dim)``.
+        log_prob, score: of the target, in float64.
+        view: map to the coordinates in which distances and moments are taken.
+        modes, moments: as the target states them.
+        bandwidth: median distance between truth draws in the view; independent of the sampler being judged.
+        spacing: median nearest-neighbour distance of 1,000 truth draws in x.
+        predictive: of the held-out data.
+    """
+
+    samples: Tensor | None = None
+    log_prob: Callable[[Tensor], Tensor] | None = None
+    score: Callable[[Tensor], Tensor] | None = None
+    view: Callable[[Tensor], Tensor] | None = None
+    modes: Modes | None = None
+    moments: Moments | None = None
+    bandwidth: float | None = None
+    spacing: float | None = None
+    predictive: Predictive | None = None
+
+
+class MetricFunction(Protocol):
+    """The computation behind a metric."""
+
+    __name__: str
+
+    def __call__(self, draws: Draws, truth: Truth, *, seed: int) -> Values:
+        """Values by name; the first is the metric's own."""
+        ...
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A registered metric.
+
+    Attributes:
+        name, version: identity; floors are kept per version.
+        function: the computation.
+        outputs: names of the values that it returns, the metric's own first.
+        needs: fields of Draws and Truth without which it is nan.
+        direction: which way is better; None for a description.
+        unit: of the value.
+        blind_to: what the metric cannot see.
+        null: law of the value on exact draws: "non-negative" distances have the median as floor, "centred" ones the
+            95% point; None where no floor makes sense.
+    """
+
+    name: str
+    version: int
+    function: MetricFunction
+    outputs: tuple[str, ...]
+    needs: tuple[str, ...]
+    direction: Literal["lower", "higher"] | None
+    unit: str
+    blind_to: str
+    null: Literal["non-negative", "centred"] | None
+
+    def missing(self, draws: Draws, truth: Truth) -> str:
+        """Why the metric cannot be computed; empty if it can."""
+        known = {"chains": draws.chains, "log_weights": draws.log_weights, "log_density": draws.log_density}
+        absent = [need for need in self.needs if known.get(need, getattr(truth, need, None)) is None]
+        return f"needs {', '.join(absent)}" if absent else ""
+
+    def __call__(self, draws: Draws, truth: Truth, *, seed: int) -> Values:
+        """All outputs; nan for every one if a need is missing."""
+        if self.missing(draws, truth):
+            return dict.fromkeys(self.outputs, math.nan)
+        return self.function(draws, truth, seed=seed)
+
+
+METRICS: Registry[Metric] = Registry("metric", "samplerbench.metrics")
+
+
+def register_metric(
+    name: str,
+    *,
+    version: int,
+    needs: tuple[str, ...],
+    unit: str,
+    blind_to: str,
+    direction: Literal["lower", "higher"] | None = "lower",
+    null: Literal["non-negative", "centred"] | None = "non-negative",
+    outputs: tuple[str, ...] = (),
+) -> Callable[[MetricFunction], MetricFunction]:
+    """Function decorator: register ``metric(draws, truth, *, seed) -> {name: value}`` under ``name``."""
+
+    def decorate(function: MetricFunction) -> MetricFunction:
+        metric = Metric(name, version, function, outputs or (name,), needs, direction, unit, blind_to, null)
+
+        def build() -> Metric:
+            return metric
+
+        build.__doc__, build.__module__ = function.__doc__, function.__module__
+        METRICS.register(name, build, version=version)
+        return function
+
+    return decorate

@@ -1,0 +1,1 @@
+"""One-pass neural samplers: what they share."""

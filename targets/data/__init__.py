@@ -1,0 +1,1 @@
+"""Shipped reference draws and their certificates."""
