@@ -7,6 +7,7 @@ __getattr__ = lazy_attributes(
     {
         "FittedSampler": "base",
         "Kernel": "base",
+        "NotApplicableError": "base",
         "Sampler": "base",
         "State": "base",
         "register_sampler": "base",

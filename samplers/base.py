@@ -11,6 +11,10 @@ from ..targets.meter import Meter
 from ..targets.registry import Registry
 
 
+class NotApplicableError(Exception):
+    """Raised by ``fit``: the method needs something that this target does not offer; the message says what."""
+
+
 class FittedSampler(Protocol):
     """A sampler after what is paid once has been paid."""
 

@@ -1,0 +1,243 @@
+"""The command line: ``samplerbench list | run | leaderboard | figures``. Heavy imports wait for the command."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from .engine import Outcome
+
+app = typer.Typer(
+    name="samplerbench",
+    help="Benchmark suite for samplers of unnormalised densities.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Device(StrEnum):
+    """Where runs and metrics are computed."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Kind(StrEnum):
+    """What ``list`` shows."""
+
+    ALL = "all"
+    TARGETS = "targets"
+    SAMPLERS = "samplers"
+    METRICS = "metrics"
+    SUITES = "suites"
+
+
+FAILURES = ("failed", "killed", "timeout", "missing")  # exit code 1; a diverged run is a result
+Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file that registers more; repeatable.")]
+DeviceOption = Annotated[Device, typer.Option(help="Where it is computed.")]
+StoreArgument = Annotated[Path, typer.Argument(help="Directory of a store, as `run` made it.")]
+
+
+@app.command("list")
+def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.ALL, plugin: Plugins = None) -> None:
+    """List targets, samplers, metrics and suites, each with one line."""
+    from ..metrics.base import METRICS
+    from ..samplers.base import SAMPLERS
+    from ..targets.base import TARGETS
+    from ..targets.registry import load_plugin
+    from .plan import load_suite, suite_names
+
+    for path in plugin or []:
+        load_plugin(path)
+    for registry, shown in ((TARGETS, Kind.TARGETS), (SAMPLERS, Kind.SAMPLERS), (METRICS, Kind.METRICS)):
+        if kind in (Kind.ALL, shown):
+            entries = [registry.entry(name) for name in registry.names()]
+            _section(shown.value, [(f"{entry.name}@{entry.version}", entry.summary) for entry in entries])
+    if kind in (Kind.ALL, Kind.SUITES):
+        _section("suites", [(name, load_suite(name).description) for name in suite_names()])
+
+
+@app.command()
+def run(
+    suite: Annotated[str, typer.Argument(help="Name of a shipped suite, or a TOML file.")],
+    store: Annotated[Path | None, typer.Option(help="Directory of the results; default store/SUITE.")] = None,
+    only_targets: Annotated[
+        list[str] | None, typer.Option(help="Names or labels to keep, separated by commas; repeatable.")
+    ] = None,
+    only_samplers: Annotated[
+        list[str] | None, typer.Option(help="Names or labels to keep, separated by commas; repeatable.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds instead of the suite's.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one per core.")] = None,
+    device: DeviceOption = Device.CPU,
+    plugin: Plugins = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and run nothing.")] = False,
+) -> None:
+    """Run a suite, continue where an earlier call stopped, and print its leaderboard."""
+    import dataclasses
+    import os
+
+    from .engine import run_suite, unfinished
+    from .plan import load_suite, make_plan
+    from .store import Plan
+
+    chosen = load_suite(suite)
+    if seeds is not None:
+        chosen = dataclasses.replace(chosen, seeds=seeds)
+    _check_device(device)
+    directory = store or Path("store") / chosen.name
+    targets, samplers, plugins = _names(only_targets), _names(only_samplers), plugin or []
+    runs = make_plan(chosen, only_targets=targets, only_samplers=samplers, device=device.value, plugins=plugins)
+    todo = unfinished(Plan(chosen.name, chosen.description, list(chosen.metrics), runs), directory)
+    typer.echo(f"suite {chosen.name}: {len(runs)} runs, {len(runs) - len(todo)} of them done, store {directory}")
+    if dry_run:
+        for spec in todo:
+            typer.echo(f"  {spec.run_id}  {spec.title}")
+        return
+    with _progress("runs", len(todo)) as advance:
+        frame = run_suite(
+            chosen,
+            directory,
+            workers=workers or os.cpu_count() or 1,
+            device=device.value,
+            only_targets=targets,
+            only_samplers=samplers,
+            plugins=plugins,
+            report=lambda outcome: advance(_outcome_line(outcome)),
+        )
+    _write_and_print(directory, directory, device)
+    failures = frame[frame["status"].isin(FAILURES)]
+    for _, row in failures.iterrows():
+        typer.echo(
+            f"{row['status']}: {row['target']} / {row['sampler']} / seed {row['seed']}: {row['reason']}", err=True
+        )
+    if len(failures):
+        raise typer.Exit(1)
+
+
+@app.command()
+def leaderboard(
+    store: StoreArgument,
+    to: Annotated[Path | None, typer.Option(help="Directory of the files; default the store.")] = None,
+    device: DeviceOption = Device.CPU,
+) -> None:
+    """Evaluate a store: leaderboard.csv, leaderboard.md, metrics.csv and provenance.json."""
+    _check_device(device)
+    _write_and_print(store, to or store, device)
+
+
+@app.command()
+def figures(
+    store: StoreArgument,
+    to: Annotated[Path | None, typer.Option(help="Directory of the figures; default STORE/figures.")] = None,
+    device: DeviceOption = Device.CPU,
+) -> None:
+    """Draw every figure of a store as PNG and SVG."""
+    from .figures import write_figures
+
+    _check_device(device)
+    for path in write_figures(store, to or store / "figures", device=device.value):
+        typer.echo(path)
+
+
+def _write_and_print(store: Path, to: Path, device: Device) -> None:
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from .evaluate import evaluate_store
+    from .leaderboard import write_leaderboard
+    from .store import Store
+
+    with _progress("evaluations", len(Store(store).plan().runs)) as advance:
+        metrics = evaluate_store(store, device=device.value, report=lambda run: advance(""))
+    write_leaderboard(store, to, metrics=metrics)
+    text = (to / "leaderboard.md").read_text()
+    console = Console()
+    console.print(Markdown(text) if console.is_terminal else text, markup=False, highlight=False, soft_wrap=True)
+    typer.echo(f"written: {to / 'leaderboard.csv'}, leaderboard.md, metrics.csv, provenance.json")
+
+
+@contextmanager
+def _progress(unit: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar with the time left on a terminal; everywhere a line per event that has one."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
+        TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(unit, total=total)
+        done = 0
+
+        def advance(line: str) -> None:
+            nonlocal done
+            done += 1
+            if line:
+                console.print(
+                    f"[{done:>{len(str(total))}}/{total}] {line}", markup=False, highlight=False, soft_wrap=True
+                )
+            progress.advance(task)
+
+        yield advance
+
+
+def _outcome_line(outcome: "Outcome") -> str:
+    reason = f"  {outcome.reason}" if outcome.reason else ""
+    return f"{outcome.spec.title:<50} {outcome.status:<8} {outcome.seconds:7.1f} s{reason}"
+
+
+def _section(title: str, rows: list[tuple[str, str]]) -> None:
+    width = max((len(name) for name, _ in rows), default=0)
+    typer.echo(f"{title} ({len(rows)})")
+    for name, line in rows:
+        typer.echo(f"  {name:<{width}}  {line}")
+
+
+def _names(values: list[str] | None) -> list[str]:
+    return [name.strip() for value in values or [] for name in value.split(",")]
+
+
+def _check_device(device: Device) -> None:
+    if device is Device.CUDA:
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ValueError(f"--device cuda: this PyTorch ({torch.__version__}) finds no CUDA device")
+
+
+def main() -> None:
+    """Entry point: errors that the user can mend are one line on stderr and exit code 2."""
+    try:
+        app()
+    except (KeyError, ValueError, OSError) as error:
+        _fail(error)
+    except RuntimeError as error:
+        from .store import StoreError
+
+        if not isinstance(error, StoreError):
+            raise
+        _fail(error)
+
+
+def _fail(error: Exception) -> None:
+    typer.echo(f"samplerbench: {error}", err=True)
+    raise SystemExit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""Runs a plan on several worker processes and stores every outcome.
+
+Each slot owns one spawned process, so that a worker that is killed or out of time costs exactly its own run. (The
+process pool of the standard library has no public way to stop its worker before Python 3.14.) This module imports
+torch nowhere at load time: a worker sets its threads first.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..targets.draws import Draws
+    from .plan import RunSpec, Suite
+    from .store import Plan, Record, Status
+
+_POLL = 0.2  # seconds between looks at the clock
+_THREADS = {  # read when the libraries are loaded; spinning threads on busy cores made a job 20x slower
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one run ended; ``stored`` is False if its record could not be written, ``reason`` then says why."""
+
+    spec: "RunSpec"
+    status: "Status"
+    reason: str
+    seconds: float
+    stored: bool = True
+
+
+@dataclass
+class _Slot:
+    """A worker process and the run it is busy with."""
+
+    store: Path
+    process: multiprocessing.process.BaseProcess = field(init=False)
+    connection: Connection = field(init=False)
+    spec: "RunSpec | None" = None
+    started: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, str(self.store)), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def submit(self, spec: "RunSpec") -> None:
+        self.spec, self.started = spec, time.monotonic()
+        self.connection.send(spec)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+def run_suite(
+    suite: "Suite",
+    store: Path | str,
+    *,
+    workers: int = 2,
+    only_targets: Sequence[str] = (),
+    only_samplers: Sequence[str] = (),
+    device: str = "cpu",
+    plugins: Sequence[Path] = (),
+    report: Callable[[Outcome], None] = lambda outcome: None,
+) -> "pd.DataFrame":
+    """Plan a suite and run what its store does not hold yet.
+
+    Args:
+        suite: from ``load_suite``.
+        store: directory; made if absent, continued if present.
+        workers: processes, one run each.
+        only_targets, only_samplers: labels or names to keep; empty keeps all.
+        device: "cpu" or "cuda".
+        plugins: files whose registrations the suite uses.
+        report: called after every run.
+    Returns:
+        One row per planned run: target, sampler, seed, status, reason, run_id.
+    Raises:
+        StoreError: if the store cannot be written or holds another suite.
+        KeyError, ValueError: as ``make_plan``.
+    """
+    import pandas as pd
+
+    from .plan import make_plan
+    from .store import Plan, Store
+
+    runs = make_plan(suite, only_targets=only_targets, only_samplers=only_samplers, device=device, plugins=plugins)
+    directory = Store(store)
+    plan = Plan(suite.name, suite.description, list(suite.metrics), runs)
+    with directory.locked():
+        directory.write_plan(plan)
+        outcomes = run_plan(plan, Path(store), workers=workers, report=report)
+    ended = {outcome.spec.run_id: outcome for outcome in outcomes}
+    rows = []
+    for run in runs:
+        source = ended.get(run.run_id) or directory.record(run.run_id)
+        rows.append(
+            {
+                "target": run.target_label,
+                "sampler": run.sampler_label,
+                "seed": run.seed,
+                "status": source.status if source else "missing",
+                "reason": source.reason if source else "",
+                "run_id": run.run_id,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def unfinished(plan: "Plan", store: Path) -> "list[RunSpec]":
+    """Runs of the plan that the store does not hold, or holds as failed, killed, timed out or corrupt; each once."""
+    from .store import Store
+
+    directory = Store(store)
+    return [run for run in {run.run_id: run for run in plan.runs}.values() if not directory.is_final(run.run_id)]
+
+
+def run_plan(
+    plan: "Plan", store: Path, *, workers: int, report: Callable[[Outcome], None] = lambda outcome: None
+) -> list[Outcome]:
+    """Run what is unfinished, ``workers`` at a time.
+
+    Raises:
+        ValueError: if ``workers`` is below 1.
+    """
+    if workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    pending = deque(unfinished(plan, store))
+    slots = [_Slot(store) for _ in range(min(workers, len(pending)))]
+    outcomes = []
+    try:
+        while pending or any(slot.spec for slot in slots):
+            for slot in slots:
+                if slot.spec is None and pending:
+                    slot.submit(pending.popleft())
+            for outcome in _collect(slots):
+                outcomes.append(outcome)
+                report(outcome)
+    finally:
+        for slot in slots:
+            slot.stop()
+    return outcomes
+
+
+def _collect(slots: list[_Slot]) -> Iterator[Outcome]:
+    """Outcomes of the runs that ended, were killed, or are out of time."""
+    busy = [slot for slot in slots if slot.spec is not None]
+    ready = wait([slot.connection for slot in busy], timeout=_POLL)
+    for slot in busy:
+        if slot.spec is None:
+            continue
+        if slot.connection in ready:
+            try:
+                outcome: Outcome = slot.connection.recv()
+            except (EOFError, OSError):
+                slot.process.join()
+                code = slot.process.exitcode
+                cause = signal.Signals(-code).name if code and code < 0 else f"exit code {code}"
+                outcome = _lost(slot, slot.spec, "killed", f"the worker process was ended by {cause}")
+        elif time.monotonic() - slot.started > slot.spec.timeout:
+            outcome = _lost(slot, slot.spec, "timeout", f"not done after {slot.spec.timeout:g} s")
+        else:
+            continue
+        slot.spec = None
+        yield outcome
+
+
+def _lost(slot: _Slot, spec: "RunSpec", status: "Status", reason: str) -> Outcome:
+    """Record a run whose worker is gone or must go, and start a new worker."""
+    from .store import Record
+
+    slot.stop()
+    slot.start()
+    return _save(slot.store, Record(spec=spec, status=status, reason=reason), None, time.monotonic() - slot.started)
+
+
+def _save(store: Path, record: "Record", draws: "Draws | None", seconds: float) -> Outcome:
+    from .store import Store, StoreError
+
+    try:
+        Store(store).save(record, draws)
+    except StoreError as error:
+        return Outcome(record.spec, "failed", str(error), seconds, stored=False)
+    return Outcome(record.spec, record.status, record.reason, seconds)
+
+
+def _work(connection: Connection, store: str) -> None:
+    """Life of a worker: receive a spec, run it, store it, answer; ends with its parent."""
+    os.environ.update(_THREADS)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent stops its workers
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+    import torch
+
+    from .run import execute
+
+    torch.set_num_threads(1)
+    while True:
+        try:
+            spec: RunSpec = connection.recv()
+        except EOFError:
+            return
+        started = time.monotonic()
+        record, draws = execute(spec)
+        connection.send(_save(Path(store), record, draws, time.monotonic() - started))
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

@@ -1,0 +1,174 @@
+"""Metrics on stored draws: cheap, repeatable, and never a reason to run a sampler again."""
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from ..metrics.base import METRICS, Truth
+from ..metrics.weights import resampled
+from ..targets.base import TARGETS
+from ..targets.draws import Draws
+from ..targets.meter import derive_generator
+from ..targets.registry import load_plugin
+from .floors import load_floor
+from .plan import MetricItem, RunSpec
+from .store import Plan, Record, Store, StoreError
+from .truth import TruthSource
+
+COLUMNS = [
+    "run_id", "target", "sampler", "seed", "status", "metric", "n_samples", "value", "floor", "ratio", "z", "p",
+    "at_floor", "reason",
+]  # fmt: skip
+
+
+class Evaluator:
+    """Computes metric values of runs and keeps them in the store, so that an evaluation goes on where it stopped."""
+
+    def __init__(self, store: Store, device: str = "cpu") -> None:
+        self.store = store
+        self.device = device
+        self._truths: dict[str, TruthSource] = {}
+
+    def rows(
+        self, run: RunSpec, record: Record | None, problem: str, metrics: list[MetricItem]
+    ) -> list[dict[str, Any]]:
+        """Tidy rows of one run, one per value; a run without draws has nan and the reason in every one."""
+        cached = self.store.evaluation(run.run_id)
+        wanted = {_key(metric): metric for metric in metrics}
+        status = record.status if record else "missing"
+        if record is None or record.draws_sha256 is None or status == "diverged":
+            why = problem or (f"{status}: {record.reason}" if record else "not run yet")
+            results = {key: _nothing(metric, why) for key, metric in wanted.items()}
+        else:
+            absent = {key: metric for key, metric in wanted.items() if key not in cached}
+            results = {**cached, **self._computed(run, record, absent)}
+        return [row for key, metric in wanted.items() for row in _rows(run, status, metric, results[key])]
+
+    def _computed(self, run: RunSpec, record: Record, metrics: dict[str, MetricItem]) -> dict[str, Any]:
+        """Values of the metrics that the store does not hold yet, kept in it from now on."""
+        if not metrics:
+            return {}
+        try:
+            draws = _to(self.store.draws(record), self.device)
+        except StoreError as error:
+            return {key: _nothing(metric, str(error)) for key, metric in metrics.items()}
+        if draws.log_weights is not None:
+            draws = resampled(draws, derive_generator("resampling", run.seed))
+        permutation = torch.randperm(run.n_samples, generator=derive_generator("subsample", run.n_samples))
+        draws = dataclasses.replace(draws, samples=draws.samples[permutation.to(draws.samples.device)])
+        results = {key: self._one(run, draws, metric) for key, metric in metrics.items()}
+        with contextlib.suppress(OSError):  # a read-only store is evaluated all the same; its values are not kept
+            self.store.save_evaluation(run.run_id, {**self.store.evaluation(run.run_id), **results})
+        return results
+
+    def _one(self, run: RunSpec, draws: Draws, item: MetricItem) -> dict[str, Any]:
+        metric = METRICS.get(item.name)
+        try:
+            truth = self._truth(run, item.n_samples)
+            part = dataclasses.replace(draws, samples=draws.samples[: item.n_samples])
+            reason = metric.missing(part, truth)
+            values = metric(part, truth, seed=run.seed)
+        except (ValueError, RuntimeError) as error:  # one metric that fails leaves the others whole
+            return _nothing(item, f"{type(error).__name__}: {error}")
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        return {"values": values, "reason": reason or (f"{', '.join(bad)} not finite" if bad else "")}
+
+    def _truth(self, run: RunSpec, n_samples: int) -> Truth:
+        key = repr((run.target, run.target_parameters))
+        if key not in self._truths:
+            self._truths[key] = TruthSource(TARGETS.get(run.target, **run.target_parameters))
+        truth = self._truths[key].at(n_samples, run.seed)
+        samples = None if truth.samples is None else truth.samples.to(self.device)
+        return dataclasses.replace(truth, samples=samples)
+
+
+def evaluate_store(
+    store: Path | str, *, device: str = "cpu", report: Callable[[RunSpec], None] = lambda run: None
+) -> pd.DataFrame:
+    """Evaluate every run of a store's plan.
+
+    Args:
+        store: directory of a store.
+        device: "cpu" or "cuda", where the metrics are computed.
+        report: called after every run.
+    Returns:
+        Tidy frame, one row per run and value: run_id, target, sampler, seed, status, metric, n_samples, value, floor,
+        ratio, z, p, at_floor, reason. The floor is nan where none is shipped (``python -m
+        samplerbench.benchmarks.floors`` computes it) or where target parameters differ from the registered ones.
+    Raises:
+        StoreError: if the directory is not a store.
+    """
+    directory = Store(store)
+    plan = directory.plan()
+    evaluator = Evaluator(directory, device)
+    rows = []
+    for run, record, problem in records(directory, plan):
+        rows += evaluator.rows(run, record, problem, plan.metrics)
+        report(run)
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def records(store: Store, plan: Plan) -> list[tuple[RunSpec, Record | None, str]]:
+    """Planned runs with their records, and what is wrong with a record that cannot be read."""
+    for plugin in sorted({plugin for run in plan.runs for plugin in run.plugins}):
+        load_plugin(Path(plugin))
+    found = []
+    for run in plan.runs:
+        try:
+            found.append((run, store.record(run.run_id), ""))
+        except StoreError as error:
+            found.append((run, None, str(error)))
+    return found
+
+
+def _key(item: MetricItem) -> str:
+    return f"{item.name}@{METRICS.entry(item.name).version}/n={item.n_samples}"
+
+
+def _nothing(item: MetricItem, reason: str) -> dict[str, Any]:
+    return {"values": dict.fromkeys(METRICS.get(item.name).outputs, math.nan), "reason": reason}
+
+
+def _rows(run: RunSpec, status: str, item: MetricItem, result: dict[str, Any]) -> list[dict[str, Any]]:
+    metric = METRICS.get(item.name)
+    floor = None
+    if metric.null is not None and not run.target_parameters:
+        floor = load_floor(run.target, run.target_version, metric.name, metric.version, item.n_samples)
+    rows = []
+    for name, number in result["values"].items():
+        value = math.nan if number is None else float(number)
+        known = floor if name == metric.name and math.isfinite(value) else None
+        rows.append(
+            {
+                "run_id": run.run_id,
+                "target": run.target_label,
+                "sampler": run.sampler_label,
+                "seed": run.seed,
+                "status": status,
+                "metric": name,
+                "n_samples": item.n_samples,
+                "value": value,
+                "floor": known.value if known else math.nan,
+                "ratio": known.ratio(value) if known else math.nan,
+                "z": known.z(value) if known else math.nan,
+                "p": known.p(value) if known else math.nan,
+                "at_floor": known.at_floor(value) if known else None,
+                "reason": result["reason"],
+            }
+        )
+    return rows
+
+
+def _to(draws: Draws, device: str) -> Draws:
+    moved = {
+        name: value.to(device)
+        for name in ("samples", "log_weights", "log_density", "chains")
+        if (value := getattr(draws, name)) is not None
+    }
+    return dataclasses.replace(draws, **moved)

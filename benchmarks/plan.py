@@ -1,0 +1,257 @@
+"""From a suite (TOML) to a plan: the list of runs, each identified by everything that decides its outcome."""
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
+
+from ..metrics.base import METRICS
+from ..samplers.base import SAMPLERS
+from ..targets.base import TARGETS
+from ..targets.meter import Budget
+from ..targets.registry import Entry, configure, load_plugin, unknown
+
+DeviceClass: TypeAlias = Literal["cpu", "cuda"]
+Dtype: TypeAlias = Literal["float32", "float64"]
+SUITES = "samplerbench.benchmarks.suites"
+
+
+@dataclass(frozen=True)
+class Item:
+    """A target or sampler of a suite; ``label`` names its row or column in the leaderboard."""
+
+    name: str
+    label: str
+    parameters: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class MetricItem:
+    """A metric of a suite; ``n_samples`` limits it to the first draws of a fixed permutation (exact transport)."""
+
+    name: str
+    n_samples: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """Targets x samplers x seeds, and what is measured on them.
+
+    Attributes:
+        n_samples: draws per run.
+        seeds: number of seeds; the seeds are 0, 1, ...
+        timeout: seconds after which a run is stopped and recorded as timeout.
+        budget: limits per phase in gradient equivalents.
+    """
+
+    name: str
+    description: str
+    targets: tuple[Item, ...]
+    samplers: tuple[Item, ...]
+    metrics: tuple[MetricItem, ...]
+    n_samples: int
+    seeds: int = 1
+    timeout: float = 600.0
+    dtype: Dtype = "float32"
+    budget: Budget = field(default_factory=Budget)
+
+    def __post_init__(self) -> None:
+        for name, least in (("n_samples", 2), ("seeds", 1), ("timeout", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for kind in ("targets", "samplers"):
+            labels = [item.label for item in getattr(self, kind)]
+            twice = sorted({label for label in labels if labels.count(label) > 1})
+            if twice:
+                raise ValueError(f"labels of {kind} must differ, got {', '.join(twice)} more than once")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """One run: everything that decides its outcome, as plain data.
+
+    ``target_label``, ``sampler_label``, ``timeout`` and ``plugins`` (paths) do not belong to the identity;
+    ``plugin_hashes`` does.
+    """
+
+    target: str
+    target_version: int
+    target_label: str
+    target_parameters: dict[str, Any]
+    sampler: str
+    sampler_version: int
+    sampler_label: str
+    configuration: dict[str, Any]
+    seed: int
+    n_samples: int
+    device: DeviceClass
+    dtype: Dtype
+    budget: dict[str, float | None]
+    plugin_hashes: list[str]
+    plugins: list[str]
+    timeout: float
+
+    @property
+    def run_id(self) -> str:
+        """Hash of the identity, 16 hexadecimal digits."""
+        identity = dataclasses.asdict(self)
+        for name in ("target_label", "sampler_label", "timeout", "plugins"):
+            del identity[name]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def cell(self) -> tuple[str, str, int]:
+        """Place in the leaderboard: target label, sampler label, seed."""
+        return self.target_label, self.sampler_label, self.seed
+
+    @property
+    def title(self) -> str:
+        """What people read: target, sampler, seed."""
+        return f"{self.target_label} / {self.sampler_label} / seed {self.seed}"
+
+
+def suite_names() -> list[str]:
+    """Suites shipped with the package."""
+    return sorted(Path(file.name).stem for file in resources.files(SUITES).iterdir() if file.name.endswith(".toml"))
+
+
+def load_suite(name_or_path: str) -> Suite:
+    """A shipped suite by name, or any TOML file by path.
+
+    Raises:
+        KeyError: for an unknown name, listing the known ones.
+        ValueError: for a file that is not a suite, naming the file, the field, the rule and the value.
+    """
+    path = Path(name_or_path)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise ValueError(f"suite file {path} does not exist")
+        text, name = path.read_text(), path.stem
+    elif name_or_path in suite_names():
+        text, name = (resources.files(SUITES) / f"{name_or_path}.toml").read_text(), name_or_path
+    else:
+        raise unknown("suite", name_or_path, suite_names())
+    try:
+        return parse_suite(tomllib.loads(text), name)
+    except (tomllib.TOMLDecodeError, ValueError) as error:
+        raise ValueError(f"suite {name_or_path}: {error}") from error
+
+
+def parse_suite(table: Mapping[str, Any], name: str) -> Suite:
+    """A suite from its TOML table.
+
+    Raises:
+        ValueError: naming the field, the rule and the value.
+    """
+    for required in ("targets", "samplers", "metrics", "n_samples"):
+        if not table.get(required):
+            raise ValueError(f"{required} must be given and not empty")
+    n_samples = table["n_samples"]
+    metrics = [
+        configure(MetricItem, {"n_samples": n_samples, **(entry if isinstance(entry, Mapping) else {"name": entry})})
+        for entry in table["metrics"]
+    ]
+    for metric in metrics:
+        if not 2 <= metric.n_samples <= n_samples:
+            raise ValueError(f"n_samples of metric {metric.name} must be in 2..{n_samples}, got {metric.n_samples}")
+    parsed = {
+        **table,
+        "name": table.get("name", name),
+        "description": table.get("description", ""),
+        "targets": tuple(_item(entry) for entry in table["targets"]),
+        "samplers": tuple(_item(entry) for entry in table["samplers"]),
+        "metrics": tuple(metrics),
+    }
+    return configure(Suite, parsed)
+
+
+def _item(entry: object) -> Item:
+    if isinstance(entry, str):
+        return Item(entry, entry, {})
+    if not isinstance(entry, Mapping) or "name" not in entry:
+        raise ValueError(f"a target or sampler must be a name or a table with a name, got {entry!r}")
+    wrong = set(entry) - {"name", "label", "parameters"}
+    if wrong:
+        raise ValueError(f"{entry['name']}: a table may hold name, label, parameters, got {', '.join(sorted(wrong))}")
+    return Item(entry["name"], entry.get("label", entry["name"]), entry.get("parameters", {}))
+
+
+def make_plan(
+    suite: Suite,
+    *,
+    only_targets: Sequence[str] = (),
+    only_samplers: Sequence[str] = (),
+    device: DeviceClass = "cpu",
+    plugins: Sequence[Path] = (),
+) -> list[RunSpec]:
+    """All runs of a suite, seeds outermost, so that a plan that is cut short has whole tables of fewer seeds.
+
+    Args:
+        suite: what to run.
+        only_targets, only_samplers: labels or names to keep; empty keeps all.
+        device: class of device; belongs to the identity.
+        plugins: files to import before names are looked up.
+    Raises:
+        KeyError: for an unknown name or label, listing the known ones.
+        ValueError: for a configuration that its sampler or target refuses.
+    """
+    for plugin in plugins:
+        load_plugin(plugin)
+    for metric in suite.metrics:
+        METRICS.entry(metric.name)
+    runs = []
+    targets = _chosen("target", suite.targets, only_targets)
+    samplers = _chosen("sampler", suite.samplers, only_samplers)
+    checked = [(item, SAMPLERS.entry(item.name), _configuration(item)) for item in samplers]
+    for target in targets:
+        TARGETS.get(target.name, **target.parameters)
+    for seed in range(suite.seeds):
+        for target in targets:
+            for sampler, entry, configuration in checked:
+                target_entry = TARGETS.entry(target.name)
+                runs.append(
+                    RunSpec(
+                        target=target.name,
+                        target_version=target_entry.version,
+                        target_label=target.label,
+                        target_parameters=dict(target.parameters),
+                        sampler=sampler.name,
+                        sampler_version=entry.version,
+                        sampler_label=sampler.label,
+                        configuration=configuration,
+                        seed=seed,
+                        n_samples=suite.n_samples,
+                        device=device,
+                        dtype=suite.dtype,
+                        budget=dataclasses.asdict(suite.budget),
+                        plugin_hashes=_plugin_hashes(entry, target_entry),
+                        plugins=[str(plugin.resolve()) for plugin in plugins],
+                        timeout=suite.timeout,
+                    )
+                )
+    return runs
+
+
+def _chosen(kind: str, items: tuple[Item, ...], only: Sequence[str]) -> list[Item]:
+    known = {item.label for item in items} | {item.name for item in items}
+    for name in only:
+        if name not in known:
+            raise unknown(f"{kind} of the suite", name, known)
+    return [item for item in items if not only or item.label in only or item.name in only]
+
+
+def _configuration(item: Item) -> dict[str, Any]:
+    """The sampler's whole configuration, as JSON would hold it (tuples become lists)."""
+    sampler = SAMPLERS.get(item.name, **item.parameters)
+    if not dataclasses.is_dataclass(sampler) or isinstance(sampler, type):
+        raise ValueError(f"sampler {item.name!r} must be a dataclass, got {type(sampler).__name__}")
+    return cast(dict[str, Any], json.loads(json.dumps(dataclasses.asdict(sampler))))
+
+
+def _plugin_hashes(*entries: Entry[Any]) -> list[str]:
+    return sorted({entry.plugin_hash for entry in entries if entry.plugin_hash})

@@ -1,0 +1,32 @@
+"""What the tests of the flow share: a small suite over a plug-in whose samplers go wrong on purpose."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from samplerbench.benchmarks.plan import Suite, parse_suite
+
+PLUGIN = Path(__file__).parent / "plugins" / "misbehaving.py"
+
+
+@pytest.fixture
+def plugin() -> Path:
+    return PLUGIN
+
+
+@pytest.fixture
+def make_suite() -> Callable[..., Suite]:
+    """A suite of the misbehaving sampler, one row per way to go wrong."""
+
+    def make(*ways: str, targets: tuple[str, ...] = ("plain_normal",), **fields: object) -> Suite:
+        table = {
+            "n_samples": 200,
+            "metrics": ["sliced_w2", "mode_tv", "energy_w1"],
+            "targets": list(targets),
+            "samplers": [{"name": "misbehaving", "label": way, "parameters": {"how": way}} for way in ways or ("not",)],
+            **fields,
+        }
+        return parse_suite(table, "misbehaving")
+
+    return make
