@@ -1,17 +1,6 @@
 """Plans, runs, evaluations and leaderboards. Nothing is imported before it is asked for."""
 
-from typing import Any
+import lazy_loader
 
-_EXPORTS = {
-    "build_leaderboard": "leaderboard",
-    "evaluate_store": "evaluate",
-    "run_suite": "engine",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _EXPORTS:
-        from importlib import import_module
-
-        return getattr(import_module(f".{_EXPORTS[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# the names and their modules stand in __init__.pyi, where type checkers read them too
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..targets.draws import Draws
-    from .plan import RunSpec, Suite
+    from .plan import DeviceClass, RunSpec, Suite
     from .store import Plan, Record, Status
 
 _POLL = 0.2  # seconds between looks at the clock
@@ -49,7 +50,7 @@ class _Slot:
     """A worker process and the run it is busy with."""
 
     store: Path
-    process: multiprocessing.process.BaseProcess = field(init=False)
+    process: BaseProcess = field(init=False)
     connection: Connection = field(init=False)
     spec: "RunSpec | None" = None
     started: float = 0.0
@@ -75,20 +76,20 @@ class _Slot:
 
 
 def run_suite(
-    suite: "Suite",
+    suite: "Suite | str",
     store: Path | str,
     *,
     workers: int = 2,
     only_targets: Sequence[str] = (),
     only_samplers: Sequence[str] = (),
-    device: str = "cpu",
+    device: "DeviceClass" = "cpu",
     plugins: Sequence[Path] = (),
     report: Callable[[Outcome], None] = lambda outcome: None,
 ) -> "pd.DataFrame":
     """Plan a suite and run what its store does not hold yet.
 
     Args:
-        suite: from ``load_suite``.
+        suite: a Suite, the name of a shipped one, or the path of a TOML file.
         store: directory; made if absent, continued if present.
         workers: processes, one run each.
         only_targets, only_samplers: labels or names to keep; empty keeps all.
@@ -103,9 +104,11 @@ def run_suite(
     """
     import pandas as pd
 
-    from .plan import make_plan
+    from .plan import load_suite, make_plan
     from .store import Plan, Store
 
+    if isinstance(suite, str):
+        suite = load_suite(suite)
     runs = make_plan(suite, only_targets=only_targets, only_samplers=only_samplers, device=device, plugins=plugins)
     directory = Store(store)
     plan = Plan(suite.name, suite.description, list(suite.metrics), runs)

@@ -13,7 +13,6 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..metrics.base import Truth
 from ..targets.base import TARGETS, HasView, Target
 from .evaluate import records
 from .leaderboard import build_leaderboard
@@ -24,7 +23,7 @@ Array = npt.NDArray[np.float64]
 # Okabe and Ito's palette (colour-blind safe); a marker of its own beside each colour
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#8C6D31")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-LOOK = {
+LOOK: dict[Any, Any] = {  # matplotlib types its keys as an open-ended literal
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.spines.top": False,
@@ -37,7 +36,8 @@ LOOK = {
 N_SHOWN = 1_000  # draws per panel
 N_GRID = 300
 REGIONS = (0.99, 0.9, 0.5)  # highest-density regions drawn as contours
-N_REGION_DRAWS = 10_000
+N_TRUTH = 4_000  # draws of the law behind a panel: its limits, its regions
+LAW_COLOURS = ("#F8EBD3", "#F3DCB0", "#EAC37B")
 PER_ROW = 5
 
 
@@ -59,7 +59,8 @@ def write_figures(store: Path | str, to: Path, *, device: str = "cpu") -> list[P
     stored = records(directory, plan)
     board = build_leaderboard(store, device=device)
     to.mkdir(parents=True, exist_ok=True)
-    written, panels = [], {}
+    written: list[Path] = []
+    panels: dict[str, Any] = {}
     first_seed = min(run.seed for run in plan.runs)
     with matplotlib.rc_context(LOOK):
         for label in dict.fromkeys(run.target_label for run in plan.runs):
@@ -166,23 +167,22 @@ def _samples(store: Store, record: Record | None, problem: str) -> Array | str:
     return samples if np.isfinite(samples).all() else f"{record.status}: {record.reason}"
 
 
-def _background(target: Target) -> tuple[Callable[[Axes], None], Array]:
-    """How to draw the law behind a panel, and draws of it."""
+def _background(target: Target) -> tuple[Callable[[Axes], None], Array | str]:
+    """How to draw the law behind a panel, and draws of it (or why there are none)."""
     source = TruthSource(target)
-    truth: Truth = source.at(source.largest(N_REGION_DRAWS), seed=0)
-    if truth.samples is None:
-        raise StoreError(f"{type(target).__name__} has neither exact nor reference draws to be drawn")
-    samples = truth.samples
+    samples = source.at(N_TRUTH, seed=0).samples
+    if samples is None:
+        return (lambda axis: None), "neither exact nor reference draws"
     if target.dim == 2:
         return _contours(target, samples), samples[:N_SHOWN].numpy()
-    shown = _shown(samples.numpy(), truth.view)
+    shown = _shown(samples[N_SHOWN:].numpy(), source.fixed.view)
     limits = _limits(shown)
 
     def draw(axis: Axes) -> None:
-        axis.plot(shown[:2_000, 0], shown[:2_000, 1], ".", ms=2.5, color="#F0C987", mew=0, rasterized=True, zorder=0)
+        axis.plot(shown[:, 0], shown[:, 1], ".", ms=2.5, color=LAW_COLOURS[-1], mew=0, rasterized=True, zorder=0)
         axis.set(xlim=limits[0], ylim=limits[1])
 
-    return draw, samples[2_000 : 2_000 + N_SHOWN].numpy()
+    return draw, samples[:N_SHOWN].numpy()
 
 
 def _contours(target: Target, samples: torch.Tensor) -> Callable[[Axes], None]:
@@ -194,7 +194,7 @@ def _contours(target: Target, samples: torch.Tensor) -> Callable[[Axes], None]:
 
     def draw(axis: Axes) -> None:
         bands = [*levels, math.inf] if levels[-1] < log_prob.max() else [*levels]
-        axis.contourf(axis_1, axis_2, log_prob, levels=bands, colors=["#F8EBD3", "#F3DCB0", "#EAC37B"], zorder=0)
+        axis.contourf(axis_1, axis_2, log_prob, levels=bands, colors=LAW_COLOURS, zorder=0)
         axis.set(xlim=limits[0], ylim=limits[1])
 
     return draw

@@ -190,9 +190,9 @@ def _costs(stored: list[Record], cell: pd.DataFrame) -> dict[str, Any]:
                 "peak_memory_mb": record.peak_memory_mb,
             }
         )
-    means = pd.DataFrame(rows, columns=list(COSTS)).mean() if rows else pd.Series(math.nan, index=list(COSTS))
+    means = pd.DataFrame(rows, columns=list(COSTS), dtype=float).mean()  # of no rows: nan
     devices = sorted({record.environment["device"] for record in stored if record.environment})
-    return {**means.to_dict(), "device": "; ".join(devices)}
+    return {**{name: float(means[name]) for name in COSTS}, "device": "; ".join(devices)}
 
 
 def _equivalents(counts: dict[str, int]) -> float:

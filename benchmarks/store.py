@@ -272,6 +272,11 @@ def _pack(draws: Draws) -> bytes:
 
 def _unpack(packed: bytes, record: Record) -> Draws:
     with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
-        tensors = {name: torch.from_numpy(arrays[name]) for name in ARRAYS if name in arrays}
-    log_z = Estimate(**record.log_z) if record.log_z else None
-    return Draws(**tensors, log_z=log_z)
+        found = {name: torch.from_numpy(arrays[name]) for name in ARRAYS if name in arrays}
+    return Draws(
+        samples=found["samples"],
+        log_weights=found.get("log_weights"),
+        log_density=found.get("log_density"),
+        chains=found.get("chains"),
+        log_z=Estimate(**record.log_z) if record.log_z else None,
+    )

@@ -1,13 +1,6 @@
 """Metrics: pure functions of draws and truth. ``names()`` lists them, ``get(name)`` returns one."""
 
-from ..targets.registry import lazy_attributes
+import lazy_loader
 
-__getattr__ = lazy_attributes(
-    __name__,
-    {
-        "Metric": "base",
-        "Truth": "base",
-        "register_metric": "base",
-    },
-    ("base", "METRICS"),
-)
+# the names and their modules stand in __init__.pyi, where type checkers read them too
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

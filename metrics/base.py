@@ -102,6 +102,7 @@ class Metric:
 
 
 METRICS: Registry[Metric] = Registry("metric", "samplerbench.metrics")
+names, get, entry = METRICS.names, METRICS.get, METRICS.entry
 
 
 def register_metric(

@@ -1,16 +1,6 @@
 """Samplers: configurations that fit and draw. ``names()`` lists them, ``get(name)`` builds one."""
 
-from ..targets.registry import lazy_attributes
+import lazy_loader
 
-__getattr__ = lazy_attributes(
-    __name__,
-    {
-        "FittedSampler": "base",
-        "Kernel": "base",
-        "NotApplicableError": "base",
-        "Sampler": "base",
-        "State": "base",
-        "register_sampler": "base",
-    },
-    ("base", "SAMPLERS"),
-)
+# the names and their modules stand in __init__.pyi, where type checkers read them too
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

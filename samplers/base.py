@@ -95,6 +95,7 @@ def normal_like(x: Tensor, generator: Generator) -> Tensor:
 
 
 SAMPLERS: Registry[Sampler] = Registry("sampler", "samplerbench.samplers")
+names, get, entry = SAMPLERS.names, SAMPLERS.get, SAMPLERS.entry
 
 Build = TypeVar("Build", bound=Callable[..., Any])
 

@@ -1,32 +1,6 @@
 """Targets: unnormalised densities with certified truth. ``names()`` lists them, ``get(name)`` builds one."""
 
-from .registry import lazy_attributes
+import lazy_loader
 
-__getattr__ = lazy_attributes(
-    __name__,
-    {
-        "Budget": "meter",
-        "BudgetReached": "meter",
-        "Counts": "meter",
-        "Draws": "draws",
-        "Estimate": "draws",
-        "HasLogZ": "base",
-        "HasModes": "base",
-        "HasMoments": "base",
-        "HasPredictive": "base",
-        "HasReference": "base",
-        "HasSample": "base",
-        "HasScore": "base",
-        "HasStart": "base",
-        "HasView": "base",
-        "Meter": "meter",
-        "Modes": "base",
-        "Moments": "base",
-        "Target": "base",
-        "TargetError": "meter",
-        "derive_generator": "meter",
-        "load_plugin": "registry",
-        "register_target": "base",
-    },
-    ("base", "TARGETS"),
-)
+# the names and their modules stand in __init__.pyi, where type checkers read them too
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -183,6 +183,7 @@ def uniform(n_samples: int, generator: Generator) -> Tensor:
 LOG_2PI = math.log(2 * math.pi)
 
 TARGETS: Registry[Target] = Registry("target", "samplerbench.targets")
+names, get, entry = TARGETS.names, TARGETS.get, TARGETS.entry
 
 Build = TypeVar("Build", bound=Callable[..., Target])
 

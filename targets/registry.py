@@ -157,10 +157,11 @@ def configure(build: Callable[..., T], parameters: Mapping[str, object]) -> T:
     Raises:
         ValueError: naming the field, the rule and the value.
     """
-    if not dataclasses.is_dataclass(build):
+    cls: Any = build
+    if not dataclasses.is_dataclass(cls):
         return build(**parameters)
-    fields = {field.name: field for field in dataclasses.fields(build) if field.init}
-    hints = typing.get_type_hints(build)
+    fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
+    hints = typing.get_type_hints(cls)
     values: dict[str, object] = {}
     for name, value in parameters.items():
         if name not in fields:
@@ -176,8 +177,9 @@ def _checked(name: str, hint: Any, value: Any, field: "dataclasses.Field[Any]") 
         if isinstance(value, hint):
             return value
         if isinstance(value, Mapping):
-            default = field.default_factory() if field.default is dataclasses.MISSING else field.default  # type: ignore[misc]
-            inner = {f.name: getattr(default, f.name) for f in dataclasses.fields(hint)}
+            factory: Any = field.default_factory
+            default = field.default if factory is dataclasses.MISSING else factory()
+            inner = {f.name: getattr(default, f.name) for f in dataclasses.fields(hint) if hasattr(default, f.name)}
             return configure(hint, {**inner, **value})
         raise ValueError(f"{name} must be a table of parameters, got {value!r}")
     if origin in (types.UnionType, typing.Union):
@@ -203,24 +205,3 @@ def _checked(name: str, hint: Any, value: Any, field: "dataclasses.Field[Any]") 
     if isinstance(hint, type) and origin is None and isinstance(value, hint) and not is_bool_as_int:
         return value
     raise ValueError(f"{name} must be {getattr(hint, '__name__', hint)}, got {value!r}")
-
-
-def lazy_attributes(
-    package: str, exports: Mapping[str, str], registry: tuple[str, str] | None = None
-) -> Callable[[str], Any]:
-    """A module-level ``__getattr__`` that imports an exported name, or a method of the registry, when it is asked for.
-
-    Args:
-        package: full name of the package that uses it.
-        exports: exported name to the submodule that defines it.
-        registry: submodule and name of the Registry whose ``names``, ``get`` and ``entry`` the package offers.
-    """
-
-    def __getattr__(name: str) -> Any:  # noqa: N807
-        if registry is not None and name in ("names", "get", "entry"):
-            return getattr(getattr(importlib.import_module(f"{package}.{registry[0]}"), registry[1]), name)
-        if name in exports:
-            return getattr(importlib.import_module(f"{package}.{exports[name]}"), name)
-        raise AttributeError(f"module {package!r} has no attribute {name!r}")
-
-    return __getattr__

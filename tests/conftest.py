@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from samplerbench.benchmarks.plan import Suite, parse_suite
+from samplerbench.benchmarks.plan import Suite, make_plan, parse_suite
+from samplerbench.benchmarks.run import execute
+from samplerbench.benchmarks.store import Plan, Store
 
 PLUGIN = Path(__file__).parent / "plugins" / "misbehaving.py"
 
@@ -30,3 +32,18 @@ def make_suite() -> Callable[..., Suite]:
         return parse_suite(table, "misbehaving")
 
     return make
+
+
+@pytest.fixture
+def run_here(plugin: Path) -> Callable[[Suite, Path], None]:
+    """Run a suite into a store in this process, without workers."""
+
+    def run(suite: Suite, path: Path) -> None:
+        runs = make_plan(suite, plugins=[plugin])
+        store = Store(path)
+        with store.locked():
+            store.write_plan(Plan(suite.name, suite.description, list(suite.metrics), runs))
+            for spec in runs:
+                store.save(*execute(spec))
+
+    return run

@@ -1,0 +1,4 @@
+from .engine import run_suite as run_suite
+from .evaluate import evaluate_store as evaluate_store
+from .leaderboard import build_leaderboard as build_leaderboard
+from .plan import load_suite as load_suite

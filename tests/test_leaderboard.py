@@ -1,0 +1,81 @@
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from samplerbench.benchmarks import build_leaderboard, evaluate_store
+from samplerbench.benchmarks.leaderboard import write_leaderboard
+from samplerbench.benchmarks.plan import Suite
+from samplerbench.benchmarks.store import Store
+
+Run = Callable[[Suite, Path], None]
+
+
+@pytest.fixture
+def store(make_suite: Callable[..., Suite], run_here: Run, tmp_path: Path) -> Path:
+    run_here(make_suite("not", "raise", "diverge", seeds=3), tmp_path / "store")
+    return tmp_path / "store"
+
+
+def test_one_row_per_target_and_sampler_in_the_stated_columns(store: Path) -> None:
+    board = build_leaderboard(store)
+    assert list(board.columns[:5]) == ["target", "sampler", "status", "n_ok", "n_seeds"]
+    assert list(board.columns[5:12]) == [
+        f"sliced_w2_{part}" for part in ("mean", "low", "high", "floor", "ratio", "z", "at_floor")
+    ]
+    assert list(board["sampler"]) == ["not", "raise", "diverge"]
+    assert list(board["status"]) == ["ok", "failed", "diverged"]
+    assert list(board["n_ok"]) == [3, 0, 0]
+    assert set(board["n_seeds"]) == {3}
+    assert "the method broke" in board.loc[1, "reason"]
+
+
+def test_mean_and_interval_are_those_of_the_seeds(store: Path) -> None:
+    values = evaluate_store(store).query("metric == 'energy_w1' and sampler == 'not'")["value"].to_numpy()
+    row = build_leaderboard(store).iloc[0]
+    half = stats.t.ppf(0.975, 2) * values.std(ddof=1) / math.sqrt(3)
+    assert row["energy_w1_mean"] == pytest.approx(values.mean())
+    assert row["energy_w1_high"] - row["energy_w1_mean"] == pytest.approx(half)
+    assert row["energy_w1_mean"] - row["energy_w1_low"] == pytest.approx(half)
+
+
+def test_one_seed_has_no_interval(make_suite: Callable[..., Suite], run_here: Run, tmp_path: Path) -> None:
+    run_here(make_suite(), tmp_path)
+    row = build_leaderboard(tmp_path).iloc[0]
+    assert row["energy_w1_mean"] > 0
+    assert np.isnan(row["energy_w1_low"])
+
+
+def test_costs_come_from_the_records(store: Path) -> None:
+    row = build_leaderboard(store).iloc[0]
+    records = [Store(store).record(run.run_id) for run in Store(store).plan().runs if run.sampler_label == "not"]
+    seconds = [record.seconds["draw"] for record in records if record]
+    assert row["microseconds_per_draw"] == pytest.approx(1e6 * np.mean(seconds) / 200)
+    assert row["draw_gradient_equivalents"] == 0
+
+
+def test_files_are_the_same_every_time_and_carry_provenance(store: Path, tmp_path: Path) -> None:
+    names = ("leaderboard.csv", "leaderboard.md", "metrics.csv", "provenance.json")
+    for folder in ("a", "b"):
+        write_leaderboard(store, tmp_path / folder)
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    board = pd.read_csv(tmp_path / "a" / "leaderboard.csv")
+    assert len(board) == 3
+    provenance = json.loads((tmp_path / "a" / "provenance.json").read_text())
+    assert provenance["runs"] == 9
+    assert provenance["statuses"] == {"ok": 3, "diverged": 3, "failed": 3}
+    assert provenance["environments"][0]["torch"]
+
+
+def test_markdown_shows_statuses_and_reasons(store: Path, tmp_path: Path) -> None:
+    write_leaderboard(store, tmp_path)
+    text = (tmp_path / "leaderboard.md").read_text()
+    assert "| not | ok (3/3) |" in text
+    assert "| raise | failed (0/3) |" in text
+    assert "* raise: RuntimeError: the method broke" in text

@@ -1,0 +1,76 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binom
+from torch import Generator, Tensor
+
+from samplerbench.metrics.base import METRICS, Truth
+from samplerbench.metrics.modes import count_found, mode_shares, total_variation
+from samplerbench.targets import Draws, Modes
+
+
+def labelled(masses: list[float]) -> Modes:
+    """Points on the line carry their mode as a number; -1 is outside."""
+    return Modes(lambda x: x[:, 0].round().long(), torch.tensor(masses, dtype=torch.float64))
+
+
+def points(*counts: int) -> Tensor:
+    """``counts`` points in each mode; the last count lies outside."""
+    labels = [*range(len(counts) - 1), -1]
+    return torch.tensor([[label] for label, n in zip(labels, counts, strict=True) for _ in range(n)]).float()
+
+
+def test_shares_are_the_histogram_with_the_outside_last() -> None:
+    shares = mode_shares(points(5, 0, 3, 2), labelled([0.4, 0.3, 0.2]))
+    torch.testing.assert_close(shares, torch.tensor([0.5, 0.0, 0.3, 0.2], dtype=torch.float64))
+
+
+def test_total_variation_counts_the_outside() -> None:
+    shares = torch.tensor([0.5, 0.0, 0.3, 0.2], dtype=torch.float64)
+    value = total_variation(shares, torch.tensor([0.4, 0.3, 0.2], dtype=torch.float64))  # gaps .1, .3, .1, .1
+    assert math.isclose(value, 0.3, rel_tol=1e-12)
+    assert math.isclose(total_variation(shares, torch.tensor([1.0, 0.0, 0.0])), 0.5, rel_tol=1e-12)
+
+
+def test_total_variation_of_exact_draws_is_the_mean_absolute_deviation_of_a_binomial() -> None:
+    n, mass, generator = 40, 0.3, Generator().manual_seed(0)
+    modes, values = labelled([1 - mass, mass]), []
+    for _ in range(500):
+        x = (torch.rand(n, 1, generator=generator) < mass).double()
+        values.append(total_variation(mode_shares(x, modes), modes.masses))
+    counts = np.arange(n + 1)
+    exact = binom.pmf(counts, n, mass) @ np.abs(counts / n - mass)
+    assert abs(np.mean(values) - exact) < 5 * np.std(values, ddof=1) / math.sqrt(len(values))
+
+
+def test_a_mode_counts_from_a_quarter_of_its_mass() -> None:
+    masses = torch.tensor([0.4, 0.4, 0.2], dtype=torch.float64)
+    shares = torch.tensor([0.1, 0.0999, 0.8, 0.0001], dtype=torch.float64)
+    assert count_found(shares, masses, 1_000) == (2, 3)
+
+
+def test_modes_that_exact_draws_would_barely_visit_are_not_asked_for() -> None:
+    masses = torch.tensor([0.75, 0.125, 0.125], dtype=torch.float64)
+    shares = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64)
+    assert count_found(shares, masses, 160) == (1, 3)  # 160 x .125 = 20
+    assert count_found(shares, masses, 159) == (1, 1)
+
+
+def test_metrics_on_a_hand_made_histogram() -> None:
+    draws, truth = Draws(samples=points(70, 5, 25, 0)), Truth(modes=labelled([0.5, 0.3, 0.2]))
+    assert METRICS.get("modes_found")(draws, truth, seed=0) == {"modes_found": 2.0, "modes_asked": 3.0}
+    assert METRICS.get("mode_recall")(draws, truth, seed=0) == {"mode_recall": 2 / 3}
+    assert math.isclose(METRICS.get("mode_tv")(draws, truth, seed=0)["mode_tv"], 0.25, rel_tol=1e-12)
+
+
+def test_recall_is_unknown_where_no_mode_is_asked_for() -> None:
+    draws, truth = Draws(samples=points(5, 5, 0)), Truth(modes=labelled([0.5, 0.5]))
+    assert math.isnan(METRICS.get("mode_recall")(draws, truth, seed=0)["mode_recall"])
+    assert METRICS.get("modes_found")(draws, truth, seed=0) == {"modes_found": 0.0, "modes_asked": 0.0}
+
+
+def test_one_point_is_refused() -> None:
+    with pytest.raises(ValueError, match="n >= 2"):
+        mode_shares(points(1, 0), labelled([1.0]))
