@@ -1,6 +1,7 @@
 """Figures of a store: draws over the exact density, and quality against cost. One look everywhere, PNG and SVG."""
 
 import math
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,12 +100,16 @@ def draws_figure(label: str, target: Target, cells: dict[str, Array | str]) -> F
     for axis, (name, draws) in zip(axes, {"truth": truth, **cells}.items(), strict=False):
         background(axis)
         axis.set_title(name)
+        axis.set_box_aspect(1)
         if isinstance(draws, str):
-            axis.text(0.5, 0.5, draws, transform=axis.transAxes, ha="center", va="center", wrap=True, fontsize=8)
+            text = axis.text(
+                0.5, 0.5, textwrap.fill(draws, 28), transform=axis.transAxes, ha="center", va="center", fontsize=8
+            )
+            text.set_in_layout(False)
             continue
         shown = _shown(draws, view)
         colour = "#444444" if name == "truth" else COLOURS[0]
-        axis.plot(shown[:, 0], shown[:, 1], ".", ms=1.6, alpha=0.6, color=colour, mew=0, rasterized=True)
+        axis.plot(shown[:, 0], shown[:, 1], ".", ms=2.2, alpha=0.7, color=colour, mew=0, rasterized=True)
         lost = int((~_inside(shown, axis)).sum())
         if lost:
             axis.text(0.98, 0.02, f"{lost} outside", transform=axis.transAxes, ha="right", va="bottom", fontsize=7)
@@ -179,7 +184,7 @@ def _background(target: Target) -> tuple[Callable[[Axes], None], Array | str]:
     limits = _limits(shown)
 
     def draw(axis: Axes) -> None:
-        axis.plot(shown[:, 0], shown[:, 1], ".", ms=2.5, color=LAW_COLOURS[-1], mew=0, rasterized=True, zorder=0)
+        axis.plot(shown[:, 0], shown[:, 1], ".", ms=3.5, color=LAW_COLOURS[1], mew=0, rasterized=True, zorder=0)
         axis.set(xlim=limits[0], ylim=limits[1])
 
     return draw, samples[:N_SHOWN].numpy()
@@ -194,7 +199,7 @@ def _contours(target: Target, samples: torch.Tensor) -> Callable[[Axes], None]:
 
     def draw(axis: Axes) -> None:
         bands = [*levels, math.inf] if levels[-1] < log_prob.max() else [*levels]
-        axis.contourf(axis_1, axis_2, log_prob, levels=bands, colors=LAW_COLOURS, zorder=0)
+        axis.contourf(axis_1, axis_2, log_prob, levels=bands, colors=LAW_COLOURS, zorder=0).set_rasterized(True)
         axis.set(xlim=limits[0], ylim=limits[1])
 
     return draw

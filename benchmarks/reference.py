@@ -1,0 +1,429 @@
+"""Reference draws, where exact ones are impossible: two long runs that must agree, and the certificate that says so.
+
+``python -m samplerbench.benchmarks.reference [TARGET ...]`` makes two independent runs of 64 chains in float64, by HMC
+and by MALA from different starts, checks each and both against each other, and writes ``<target>.npz`` (draws) and
+``<target>.json`` (certificate). It may be killed at any point and goes on where it stopped.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import importlib.resources
+import io
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from ..metrics.chains import smallest_ess, worst_rhat
+from ..metrics.energy import wasserstein_1d
+from ..samplers.base import Kernel, State, normal_like
+from ..samplers.kernels import MALAKernel
+from ..targets.base import TARGETS, HasReference, Target, normal
+from ..targets.meter import Meter, derive_generator
+from .measure import environment
+from .store import write_json
+
+GAIN = 0.1  # of the step's adaptation: log step moves by this times (acceptance - wanted acceptance)
+MIN_ESS_SHARE = 0.9
+MAX_RHAT = 1.01
+MAX_STANDARD_ERRORS = 4.0
+MIN_P_VALUE = 1e-4
+
+
+@dataclass(frozen=True)
+class Whitened:
+    """The target in coordinates y, x = factor y: with factor factor^T near its covariance, every step fits all of y."""
+
+    target: Target
+    factor: Tensor
+
+    scale = 1.0
+
+    @property
+    def dim(self) -> int:
+        """That of the target."""
+        return self.target.dim
+
+    def log_prob(self, y: Tensor) -> Tensor:
+        """Log density of the target at x, up to the constant log det factor."""
+        return self.target.log_prob(y @ self.factor.T)
+
+
+@dataclass(frozen=True)
+class HMCKernel:
+    """Hamiltonian Monte Carlo with a random number of leapfrog steps, 1 to ``max_leapfrog``, the same in all chains.
+
+    Reference: R. Neal, MCMC using Hamiltonian dynamics, Handbook of MCMC (2011), sections 3 and 4.2.
+    """
+
+    step: float
+    max_leapfrog: int = 8
+
+    def __call__(self, state: State, meter: Meter, generator: Generator) -> State:
+        """Move every point once, or leave it where it is."""
+        momentum = start = normal_like(state.x, generator)
+        end = state
+        for _ in range(int(torch.randint(1, self.max_leapfrog + 1, (), generator=generator))):
+            momentum = momentum + 0.5 * self.step * end.score
+            end = State.at(end.x + self.step * momentum, meter)
+            momentum = momentum + 0.5 * self.step * end.score
+        log_ratio = end.log_prob - state.log_prob + 0.5 * (start.square() - momentum.square()).sum(-1)
+        acceptance = log_ratio.exp().clamp(max=1).nan_to_num(nan=0.0)
+        uniform = torch.rand(acceptance.shape, generator=generator, dtype=acceptance.dtype)
+        accepted = uniform < acceptance
+        moved = accepted[:, None]
+        return State(
+            torch.where(moved, end.x, state.x),
+            torch.where(accepted, end.log_prob, state.log_prob),
+            torch.where(moved, end.score, state.score),
+            acceptance,
+        )
+
+
+@dataclass(frozen=True)
+class Method:
+    """A family of kernels, the acceptance that its step is adapted to, and how wide its chains start.
+
+    Attributes:
+        kernel: the kernel of a given step, in whitened coordinates.
+        acceptance: mean over the chains that the warm-up aims at.
+        start: standard deviation of the starting points, in units of the target's scale.
+    """
+
+    name: str
+    kernel: Callable[[float], Kernel]
+    acceptance: float
+    start: float
+
+
+METHODS = (Method("HMC", HMCKernel, 0.8, start=1.0), Method("MALA", MALAKernel, 0.57, start=3.0))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Length of a run.
+
+    Attributes:
+        n_chains, n_kept: chains, and draws kept of each.
+        n_rounds, n_transitions: warm-up rounds and transitions in each. Every round adapts the step, every round but
+            the last ends by setting the whitening to the covariance of its second half.
+        max_thinning: where thinning stops even if the draws are still dependent.
+        n_draws: how many draws of both runs together are written.
+    """
+
+    n_chains: int = 64
+    n_kept: int = 160
+    n_rounds: int = 8
+    n_transitions: int = 300
+    max_thinning: int = 4_096
+    n_draws: int = 10_000
+
+
+@dataclass
+class Run:
+    """A run as it stands between two pieces of work; what a checkpoint holds.
+
+    Attributes:
+        identity: target, method, settings and seed; a checkpoint of another one is not continued.
+        x: current points, shape ``(n_chains, dim)``.
+        factor: of the whitening, shape ``(dim, dim)``, lower triangular.
+        step: of the kernel, in whitened coordinates.
+        generator_state: of the run's own generator.
+        kept: draws so far, shape ``(n_chains, n, dim)``, ``thinning`` transitions apart.
+        acceptance: of the last piece of work.
+        n_scores, seconds: spent so far.
+    """
+
+    identity: str
+    x: Tensor
+    factor: Tensor
+    generator_state: Tensor
+    kept: Tensor
+    step: float = 1.0
+    n_rounds: int = 0
+    thinning: int = 1
+    acceptance: float = math.nan
+    n_scores: int = 0
+    seconds: float = 0.0
+    done: bool = False
+
+    @classmethod
+    def begin(cls, identity: str, target: Target, method: Method, settings: Settings) -> "Run":
+        """A run at its starting points."""
+        generator = derive_generator("reference", identity)
+        width = method.start * target.scale
+        return cls(
+            identity,
+            x=width * normal(settings.n_chains, target.dim, generator),
+            factor=width * torch.eye(target.dim, dtype=torch.float64),
+            generator_state=generator.get_state(),
+            kept=torch.empty(settings.n_chains, 0, target.dim, dtype=torch.float64),
+        )
+
+    @classmethod
+    def load(cls, checkpoint: Path, identity: str) -> "Run | None":
+        """The run in a checkpoint; None if there is no checkpoint or it is of another run."""
+        if not checkpoint.exists():
+            return None
+        fields = torch.load(checkpoint, weights_only=True)
+        return cls(**fields) if fields["identity"] == identity else None
+
+    def save(self, checkpoint: Path) -> None:
+        """Replace the checkpoint at once, so that it is whole at every moment."""
+        buffer = io.BytesIO()
+        torch.save(vars(self), buffer)
+        _write(checkpoint, buffer.getvalue())
+
+
+def long_run(name: str, target: Target, method: Method, settings: Settings, *, seed: int, folder: Path) -> Run:
+    """Run one method until its kept draws are nearly independent, with a checkpoint after every piece of work.
+
+    Args:
+        name: of the target, for its checkpoint and the progress that goes to the standard error.
+        target: evaluated in float64.
+        method, settings, seed: with the target's registration, the identity of the run.
+        folder: where the checkpoint lies; it stays there when the run is done.
+    """
+    identity = repr((name, method.name, settings, seed))
+    checkpoint = folder / f"{name}.{method.name}.partial"
+    run = Run.load(checkpoint, identity) or Run.begin(identity, target, method, settings)
+    while not run.done:
+        began = time.monotonic()
+        if run.n_rounds < settings.n_rounds:
+            _warm_up(run, target, method, settings)
+        else:
+            _keep(run, target, method, settings)
+        run.seconds += time.monotonic() - began
+        run.save(checkpoint)
+        _report(name, method, run, settings)
+    return run
+
+
+def _warm_up(run: Run, target: Target, method: Method, settings: Settings) -> None:
+    """One round: adapt the step, then (but for the last round) the whitening."""
+    state, meter, generator = _resume(run, target)
+    visited = []
+    for i in range(settings.n_transitions):
+        state = method.kernel(run.step)(state, meter, generator)
+        run.acceptance = state.acceptance.mean().item()
+        run.step *= math.exp(GAIN * (run.acceptance - method.acceptance))
+        if i >= settings.n_transitions // 2:
+            visited.append(state.x @ run.factor.T)
+    _suspend(run, state, meter, generator)
+    run.n_rounds += 1
+    if run.n_rounds < settings.n_rounds:
+        run.factor, run.step = torch.linalg.cholesky(torch.cat(visited).T.cov()), 1.0
+
+
+def _keep(run: Run, target: Target, method: Method, settings: Settings) -> None:
+    """Keep 10 more draws of every chain; once all are there, thin them by 2 and go on unless they are independent."""
+    state, meter, generator = _resume(run, target)
+    kernel, acceptances = method.kernel(run.step), []
+    for _ in range(min(10, settings.n_kept - run.kept.shape[1])):
+        for _ in range(run.thinning):
+            state = kernel(state, meter, generator)
+            acceptances.append(state.acceptance.mean().item())
+        run.kept = torch.cat([run.kept, (state.x @ run.factor.T)[:, None]], dim=1)
+    run.acceptance = math.fsum(acceptances) / len(acceptances)
+    _suspend(run, state, meter, generator)
+    if run.kept.shape[1] == settings.n_kept:
+        independent = smallest_ess(_with_log_prob(run.kept, target)) >= MIN_ESS_SHARE * run.kept[..., 0].numel()
+        if independent or run.thinning >= settings.max_thinning:
+            run.done = True
+        else:
+            run.kept, run.thinning = run.kept[:, 1::2].clone(), 2 * run.thinning
+
+
+def _resume(run: Run, target: Target) -> tuple[State, Meter, Generator]:
+    generator = Generator()
+    generator.set_state(run.generator_state)
+    meter = Meter(Whitened(target, run.factor), dtype=torch.float64)
+    y = torch.linalg.solve_triangular(run.factor, run.x.T, upper=False).T
+    return State.at(y, meter), meter, generator
+
+
+def _suspend(run: Run, state: State, meter: Meter, generator: Generator) -> None:
+    run.x = state.x @ run.factor.T
+    run.generator_state = generator.get_state()
+    run.n_scores += meter.counts["fit"].score
+
+
+def _with_log_prob(kept: Tensor, target: Target) -> Tensor:
+    """Chains with their log_prob as one more coordinate, shape ``(n_chains, n_kept, dim + 1)``."""
+    return torch.cat([kept, target.log_prob(kept)[..., None]], dim=-1)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One checked value with its rule."""
+
+    name: str
+    value: float
+    rule: str
+    passed: bool
+
+
+def check_run(run: Run, target: Target, method: Method) -> list[Check]:
+    """Convergence of one run by itself: R-hat, ESS and the Stein identity E[(x - c) . score] = -dim, c = mean."""
+    chains = _with_log_prob(run.kept, target)
+    rhat, ess_share = worst_rhat(chains), smallest_ess(chains) / chains[..., 0].numel()
+    stein = abs(stein_error(run.kept.flatten(0, 1), target))
+    return [
+        Check(f"{method.name}: largest rank-normalised split R-hat", rhat, f"< {MAX_RHAT}", rhat < MAX_RHAT),
+        Check(f"{method.name}: smallest ESS / count", ess_share, f">= {MIN_ESS_SHARE}", ess_share >= MIN_ESS_SHARE),
+        _within_errors(f"{method.name}: Stein identity", stein),
+    ]
+
+
+def check_agreement(x: Tensor, y: Tensor, target: Target) -> list[Check]:
+    """Whether two sets of draws, both ``(n, dim)``, have one law: moments, law of log_prob, and a classifier."""
+    from scipy.stats import ks_2samp
+
+    log_prob_x, log_prob_y = target.log_prob(x), target.log_prob(y)
+    energy = wasserstein_1d(log_prob_x, log_prob_y) / log_prob_x.std().item()
+    max_energy = 5 * math.sqrt(2 / len(x))
+    p_value = float(ks_2samp(log_prob_x.numpy(), log_prob_y.numpy()).pvalue)
+    return [
+        _within_errors("moments of both runs", moment_error(x, y)),
+        Check("energy_w1 / sd(log_prob)", energy, f"< {max_energy:.4f}", energy < max_energy),
+        Check("KS p-value of log_prob", p_value, f"> {MIN_P_VALUE}", p_value > MIN_P_VALUE),
+        _within_errors("C2ST above 1/2", classifier_error(x, y)),
+    ]
+
+
+def _within_errors(name: str, value: float) -> Check:
+    return Check(f"{name}, in standard errors", value, f"< {MAX_STANDARD_ERRORS:g}", value < MAX_STANDARD_ERRORS)
+
+
+def stein_error(x: Tensor, target: Target) -> float:
+    """Error of E[(x - c) . score] = -dim on draws ``(n, dim)``, c = mean, in standard errors."""
+    inputs = x.detach().requires_grad_()
+    (score,) = torch.autograd.grad(target.log_prob(inputs).sum(), inputs)
+    products = ((x - x.mean(0)) * score).sum(-1)
+    return ((products.mean() + target.dim) / (products.std() / math.sqrt(len(x)))).item()
+
+
+def moment_error(x: Tensor, y: Tensor) -> float:
+    """Largest difference of the means of x_i and (x_i - c_i)^2 between two sets ``(n, dim)``, in standard errors."""
+    centre = torch.cat([x, y]).mean(0)
+    f, g = (torch.cat([z, (z - centre).square()], dim=-1) for z in (x, y))
+    return ((f.mean(0) - g.mean(0)).abs() / (f.var(0) / len(f) + g.var(0) / len(g)).sqrt()).max().item()
+
+
+def classifier_error(x: Tensor, y: Tensor) -> float:
+    """How far a boosted classifier tells two sets ``(n, dim)`` apart better than by chance, in standard errors."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
+
+    both = torch.cat([x, y])
+    factor = torch.linalg.cholesky(both.T.cov())  # trees cut along axes: show them the narrow directions too
+    white = torch.linalg.solve_triangular(factor, (both - both.mean(0)).T, upper=False).T
+    labels = np.repeat([0, 1], [len(x), len(y)])
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    scores = cross_val_score(HistGradientBoostingClassifier(random_state=0), white.numpy(), labels, cv=folds)
+    return float((scores.mean() - 0.5) / (0.5 / math.sqrt(len(labels))))
+
+
+def make_reference(name: str, target: Target, settings: Settings, *, seed: int, folder: Path) -> bool:
+    """Run both methods, check them, and write ``folder/<name>.npz`` and ``folder/<name>.json``.
+
+    The draws are a random subset, in random order, of those of both runs, as float32.
+
+    Args:
+        name: of the target's registration.
+        target: with its registered parameters.
+        settings, seed: of the runs.
+        folder: where the files are written; it must exist.
+    Returns:
+        Whether the draws are certified: whether every check passed.
+    """
+    runs = [long_run(name, target, method, settings, seed=seed, folder=folder) for method in METHODS]
+    checks = [check for run, method in zip(runs, METHODS, strict=True) for check in check_run(run, target, method)]
+    first, second = (run.kept.flatten(0, 1) for run in runs)
+    checks += check_agreement(first, second, target)
+    certified = all(check.passed for check in checks)
+
+    pooled = torch.cat([first, second])
+    order = torch.randperm(len(pooled), generator=derive_generator("reference", name, seed, "order"))
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, samples=pooled[order[: settings.n_draws]].to(torch.float32).numpy())
+    _write(folder / f"{name}.npz", buffer.getvalue())
+    certificate: dict[str, Any] = {
+        "target": f"{name}@{TARGETS.entry(name).version}",
+        "verdict": "certified" if certified else "uncertified",
+        "reason": "; ".join(f"{check.name} is {check.value:.4g}, not {check.rule}" for check in checks if not check.passed),
+        "checks": [dataclasses.asdict(check) for check in checks],
+        "how": f"{min(settings.n_draws, len(pooled))} draws from both runs, pooled in random order, float32",
+        "runs": [_summary(run, method) for run, method in zip(runs, METHODS, strict=True)],
+        "settings": dataclasses.asdict(settings),
+        "seed": seed,
+        "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
+        "environment": environment("cpu"),
+    }
+    write_json(folder / f"{name}.json", certificate)
+    for method in METHODS:
+        (folder / f"{name}.{method.name}.partial").unlink()
+    return certified
+
+
+def _summary(run: Run, method: Method) -> dict[str, object]:
+    return {
+        "method": f"{method.name}, whitened by the covariance of its warm-up",
+        "start": f"N(0, ({method.start:g} scale)^2 I)",
+        "step": run.step,
+        "acceptance_rate": run.acceptance,
+        "thinning": run.thinning,
+        "n_scores": run.n_scores,
+        "seconds": round(run.seconds, 1),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line; returns 1 if some target's draws are not certified."""
+    parser = argparse.ArgumentParser(prog="samplerbench.benchmarks.reference", description="Make reference draws.")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="registered names; by default those that ship some")
+    parser.add_argument("--seed", type=int, default=0, help="(default %(default)s)")
+    shipped = Path(str(importlib.resources.files("samplerbench.targets.data")))
+    parser.add_argument("--out", type=Path, default=shipped, help="folder (default: the package's own)")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    options.out.mkdir(parents=True, exist_ok=True)
+    names = options.targets or [name for name in TARGETS.names() if isinstance(TARGETS.get(name), HasReference)]
+    verdicts = {
+        name: make_reference(name, TARGETS.get(name), Settings(), seed=options.seed, folder=options.out)
+        for name in names
+    }
+    for name, certified in verdicts.items():
+        print(f"{name}: {'certified' if certified else 'uncertified'}")
+    return 0 if all(verdicts.values()) else 1
+
+
+def _report(name: str, method: Method, run: Run, settings: Settings) -> None:
+    stage = f"warm-up {run.n_rounds}/{settings.n_rounds}"
+    if run.kept.numel() or run.done:
+        stage = f"kept {run.kept.shape[1]}/{settings.n_kept} at thinning {run.thinning}"
+    numbers = f"step {run.step:.3g}, acceptance {run.acceptance:.2f}, {run.n_scores} scores, {run.seconds:.0f} s"
+    print(f"{name} {method.name}: {stage}, {numbers}", file=sys.stderr, flush=True)
+
+
+def _write(file: Path, contents: bytes) -> None:
+    """Replace ``file`` at once, so that it is whole at every moment."""
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as stream:
+        stream.write(contents)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(file)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
