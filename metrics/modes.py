@@ -1,0 +1,104 @@
+"""Mode metrics: which modes the draws visit, and with which weights."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..targets.base import Modes
+from ..targets.draws import Draws
+from .base import Truth, Values, register_metric
+from .points import as_points, known
+
+FOUND_SHARE = 0.25  # a mode counts when it holds at least this share of its mass
+MIN_EXPECTED = 20  # modes in which exact draws would leave fewer points are not asked for
+
+
+def mode_shares(x: Tensor, modes: Modes) -> Tensor:
+    """Share of the points in each mode.
+
+    Args:
+        x: points, shape ``(n, dim)``.
+        modes: assignment of points to modes.
+    Returns:
+        Float64 of shape ``(n_modes + 1,)``; the last is the share outside all modes.
+    Raises:
+        ValueError: if there are fewer than 2 points or they are not finite.
+    """
+    n_modes = len(modes.masses)
+    index = modes.assign(as_points(x, "x"))
+    inside_first = torch.where(index < 0, n_modes, index)
+    return torch.bincount(inside_first, minlength=n_modes + 1).to(torch.float64) / len(x)
+
+
+def total_variation(shares: Tensor, masses: Tensor) -> float:
+    """Total variation between mode shares and masses, the outside included.
+
+    Args:
+        shares: shape ``(n_modes + 1,)``, the outside last.
+        masses: of the modes under the law, shape ``(n_modes,)``; the outside has the rest.
+    Returns:
+        Number between 0 and 1.
+    """
+    masses = masses.to(shares)
+    outside = (1 - masses.sum()).clamp(min=0)
+    return 0.5 * (shares - torch.cat([masses, outside[None]])).abs().sum().item()
+
+
+def count_found(shares: Tensor, masses: Tensor, n_samples: int) -> tuple[int, int]:
+    """How many modes were found and how many were asked for.
+
+    Args:
+        shares: shape ``(n_modes + 1,)``, the outside last.
+        masses: of the modes under the law, shape ``(n_modes,)``.
+        n_samples: number of points behind the shares; modes with a mass below 20 / n_samples are not asked for.
+    Returns:
+        Modes asked for that hold at least a quarter of their mass, and modes asked for.
+    """
+    masses = masses.to(shares)
+    asked = masses * n_samples >= MIN_EXPECTED
+    found = asked & (shares[:-1] >= FOUND_SHARE * masses)
+    return int(found.sum()), int(asked.sum())
+
+
+@register_metric("mode_tv", version=1, needs=("modes",), unit="1", blind_to="the shape inside a mode")
+def mode_tv(draws: Draws, truth: Truth, *, seed: int) -> Values:
+    """Total variation between the draws' mode weights and the true ones, mass outside all modes included."""
+    modes = known(truth.modes, "modes")
+    return {"mode_tv": total_variation(mode_shares(draws.samples, modes), modes.masses)}
+
+
+@register_metric(
+    "modes_found",
+    version=1,
+    needs=("modes",),
+    unit="modes",
+    blind_to="shapes, and weights above a quarter of the true ones",
+    direction="higher",
+    null=None,
+    outputs=("modes_found", "modes_asked"),
+)
+def modes_found(draws: Draws, truth: Truth, *, seed: int) -> Values:
+    """Modes that hold at least a quarter of their mass; modes_asked says how many were asked for."""
+    found, asked = _found_and_asked(draws, truth)
+    return {"modes_found": float(found), "modes_asked": float(asked)}
+
+
+@register_metric(
+    "mode_recall",
+    version=1,
+    needs=("modes",),
+    unit="1",
+    blind_to="shapes, and weights above a quarter of the true ones",
+    direction="higher",
+    null=None,
+)
+def mode_recall(draws: Draws, truth: Truth, *, seed: int) -> Values:
+    """Share of the modes asked for that were found; nan if the draws are too few to ask for any."""
+    found, asked = _found_and_asked(draws, truth)
+    return {"mode_recall": found / asked if asked else math.nan}
+
+
+def _found_and_asked(draws: Draws, truth: Truth) -> tuple[int, int]:
+    modes = known(truth.modes, "modes")
+    return count_found(mode_shares(draws.samples, modes), modes.masses, len(draws.samples))
