@@ -1,6 +1,6 @@
 """The command line: ``samplerbench list | run | leaderboard | figures``. Heavy imports wait for the command."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
     from .engine import Outcome
 
 app = typer.Typer(
@@ -99,7 +102,7 @@ def run(
         for spec in todo:
             typer.echo(f"  {spec.run_id}  {spec.title}")
         return
-    with _progress("runs", len(todo)) as advance:
+    with _progress("runs", len(todo)) as progress:
         frame = run_suite(
             chosen,
             directory,
@@ -108,7 +111,8 @@ def run(
             only_targets=targets,
             only_samplers=samplers,
             plugins=plugins,
-            report=lambda outcome: advance(_outcome_line(outcome)),
+            on_start=lambda spec: progress.start(spec.title),
+            on_end=lambda outcome: progress.end(outcome.spec.title, _outcome_line(outcome)),
         )
     _write_and_print(directory, directory, device)
     failures = frame[frame["status"].isin(FAILURES)]
@@ -153,8 +157,13 @@ def _write_and_print(store: Path, to: Path, device: Device) -> None:
     from .leaderboard import write_leaderboard
     from .store import Store
 
-    with _progress("evaluations", len(Store(store).plan().runs)) as advance:
-        metrics = evaluate_store(store, device=device.value, report=lambda run: advance(""))
+    with _progress("evaluations", len(Store(store).plan().runs)) as progress:
+        metrics = evaluate_store(
+            store,
+            device=device.value,
+            on_start=lambda run: progress.start(run.title),
+            on_end=lambda run: progress.end(run.title),
+        )
     write_leaderboard(store, to, metrics=metrics)
     text = (to / "leaderboard.md").read_text()
     console = Console()
@@ -162,9 +171,34 @@ def _write_and_print(store: Path, to: Path, device: Device) -> None:
     typer.echo(f"written: {to / 'leaderboard.csv'}, leaderboard.md, metrics.csv, provenance.json")
 
 
+class _Progress:
+    """A bar with what is going on and the time left, on a terminal; everywhere a line per event that has one."""
+
+    def __init__(self, unit: str, total: int, bar: "Progress", console: "Console") -> None:
+        self.unit, self.total, self.bar, self.console = unit, total, bar, console
+        self.task = bar.add_task(unit, total=total)
+        self.current: list[str] = []
+        self.n_ended = 0
+
+    def start(self, title: str) -> None:
+        self.current.append(title)
+        self._describe()
+
+    def end(self, title: str, line: str = "") -> None:
+        self.current.remove(title)
+        self.n_ended += 1
+        if line:
+            count = f"[{self.n_ended:>{len(str(self.total))}}/{self.total}]"
+            self.console.print(f"{count} {line}", markup=False, highlight=False, soft_wrap=True)
+        self._describe()
+        self.bar.advance(self.task)
+
+    def _describe(self) -> None:
+        self.bar.update(self.task, description=f"{self.unit}: {'; '.join(self.current)}")
+
+
 @contextmanager
-def _progress(unit: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar with the time left on a terminal; everywhere a line per event that has one."""
+def _progress(unit: str, total: int) -> Iterator[_Progress]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -177,23 +211,11 @@ def _progress(unit: str, total: int) -> Iterator[Callable[[str], None]]:
 
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
-        TimeRemainingColumn(),
+        BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False),
     )  # fmt: skip
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(unit, total=total)
-        done = 0
-
-        def advance(line: str) -> None:
-            nonlocal done
-            done += 1
-            if line:
-                console.print(
-                    f"[{done:>{len(str(total))}}/{total}] {line}", markup=False, highlight=False, soft_wrap=True
-                )
-            progress.advance(task)
-
-        yield advance
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        yield _Progress(unit, total, bar, console)
 
 
 def _outcome_line(outcome: "Outcome") -> str:

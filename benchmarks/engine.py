@@ -84,9 +84,12 @@ def run_suite(
     only_samplers: Sequence[str] = (),
     device: "DeviceClass" = "cpu",
     plugins: Sequence[Path] = (),
-    report: Callable[[Outcome], None] = lambda outcome: None,
+    on_start: "Callable[[RunSpec], None]" = lambda spec: None,
+    on_end: Callable[[Outcome], None] = lambda outcome: None,
 ) -> "pd.DataFrame":
     """Plan a suite and run what its store does not hold yet.
+
+    Workers are spawned: a script that calls this needs the usual ``if __name__ == "__main__":``.
 
     Args:
         suite: a Suite, the name of a shipped one, or the path of a TOML file.
@@ -95,7 +98,7 @@ def run_suite(
         only_targets, only_samplers: labels or names to keep; empty keeps all.
         device: "cpu" or "cuda".
         plugins: files whose registrations the suite uses.
-        report: called after every run.
+        on_start, on_end: called before and after every run.
     Returns:
         One row per planned run: target, sampler, seed, status, reason, run_id.
     Raises:
@@ -114,7 +117,7 @@ def run_suite(
     plan = Plan(suite.name, suite.description, list(suite.metrics), runs)
     with directory.locked():
         directory.write_plan(plan)
-        outcomes = run_plan(plan, Path(store), workers=workers, report=report)
+        outcomes = run_plan(plan, Path(store), workers=workers, on_start=on_start, on_end=on_end)
     ended = {outcome.spec.run_id: outcome for outcome in outcomes}
     rows = []
     for run in runs:
@@ -141,7 +144,12 @@ def unfinished(plan: "Plan", store: Path) -> "list[RunSpec]":
 
 
 def run_plan(
-    plan: "Plan", store: Path, *, workers: int, report: Callable[[Outcome], None] = lambda outcome: None
+    plan: "Plan",
+    store: Path,
+    *,
+    workers: int,
+    on_start: "Callable[[RunSpec], None]" = lambda spec: None,
+    on_end: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Run what is unfinished, ``workers`` at a time.
 
@@ -157,10 +165,11 @@ def run_plan(
         while pending or any(slot.spec for slot in slots):
             for slot in slots:
                 if slot.spec is None and pending:
+                    on_start(pending[0])
                     slot.submit(pending.popleft())
             for outcome in _collect(slots):
                 outcomes.append(outcome)
-                report(outcome)
+                on_end(outcome)
     finally:
         for slot in slots:
             slot.stop()

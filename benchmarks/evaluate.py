@@ -89,14 +89,18 @@ class Evaluator:
 
 
 def evaluate_store(
-    store: Path | str, *, device: str = "cpu", report: Callable[[RunSpec], None] = lambda run: None
+    store: Path | str,
+    *,
+    device: str = "cpu",
+    on_start: Callable[[RunSpec], None] = lambda run: None,
+    on_end: Callable[[RunSpec], None] = lambda run: None,
 ) -> pd.DataFrame:
     """Evaluate every run of a store's plan.
 
     Args:
         store: directory of a store.
         device: "cpu" or "cuda", where the metrics are computed.
-        report: called after every run.
+        on_start, on_end: called before and after every run.
     Returns:
         Tidy frame, one row per run and value: run_id, target, sampler, seed, status, metric, n_samples, value, floor,
         ratio, z, p, at_floor, reason. The floor is nan where none is shipped (``python -m
@@ -109,8 +113,9 @@ def evaluate_store(
     evaluator = Evaluator(directory, device)
     rows = []
     for run, record, problem in records(directory, plan):
+        on_start(run)
         rows += evaluator.rows(run, record, problem, plan.metrics)
-        report(run)
+        on_end(run)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -37,13 +37,13 @@ def test_every_way_to_end_is_a_row_with_its_reason_and_leaves_the_others_whole(
 ) -> None:
     suite = make_suite(*WAYS)
     seen: list[Outcome] = []
-    frame = run_suite(suite, tmp_path, plugins=[plugin], report=seen.append).set_index("sampler")
+    frame = run_suite(suite, tmp_path, plugins=[plugin], on_end=seen.append).set_index("sampler")
     assert dict(frame["status"]) == WAYS
     for way, reason in REASONS.items():
         assert reason in frame.loc[way, "reason"]
     assert len(seen) == len(WAYS)
     again: list[Outcome] = []
-    run_suite(suite, tmp_path, plugins=[plugin], report=again.append)
+    run_suite(suite, tmp_path, plugins=[plugin], on_end=again.append)
     assert {outcome.status for outcome in again} == {"failed", "killed", "not_installed"}  # the rest is final
 
 
