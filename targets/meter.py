@@ -113,11 +113,11 @@ class Meter:
     @contextmanager
     def uncounted(self) -> Iterator[None]:
         """Leave the evaluations inside the block out of counts and budget (repetitions that only measure time)."""
-        self._counting = False
+        before, self._counting = self._counting, False
         try:
             yield
         finally:
-            self._counting = True
+            self._counting = before
 
     @property
     def n_nan(self) -> int:

@@ -1,0 +1,29 @@
+"""Measured: training steps of the one-pass samplers; milliseconds per sampler step and counts beside them."""
+
+from dataclasses import asdict
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from samplerbench import samplers, targets
+from samplerbench.targets import Meter, derive_generator
+
+N_STEPS = 50  # per round: starting the networks takes less than one step
+
+
+@pytest.mark.parametrize("target", ["ring8", "funnel10"])
+@pytest.mark.parametrize("name", ["dft", "fisher", "kl"])
+def test_training_step(name: str, target: str, benchmark: BenchmarkFixture) -> None:
+    sampler = samplers.get(name, training={"n_steps": N_STEPS, "n_warm_up": 0})
+    meter = Meter(targets.get(target))
+    benchmark.pedantic(sampler.fit, args=(meter, derive_generator(0, "fit")), rounds=3, warmup_rounds=1)
+    counts = asdict(meter.counts["fit"])
+    assert counts["score"] > 0
+    n_steps = 4 * N_STEPS  # of the warm-up round and three rounds
+    benchmark.extra_info.update(
+        target=target,
+        n_steps_per_round=N_STEPS,
+        per_step={kind: n_points / n_steps for kind, n_points in counts.items()},
+    )
+    if benchmark.stats:  # absent with --benchmark-disable
+        benchmark.extra_info["milliseconds_per_step"] = 1e3 * benchmark.stats.stats.median / N_STEPS

@@ -1,0 +1,234 @@
+"""Transitions: the acceptance formula, invariance, the closed-form bias of ULA, and the adaptation of the step."""
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from samplerbench import targets
+from samplerbench.samplers.base import Kernel, State
+from samplerbench.samplers.kernels import Diverged, MALAKernel, StepAdaptation, ULAKernel, drift, finite
+from samplerbench.targets import Meter
+
+
+class Quartic:
+    """log p = -x^4/4 + x y - y^2, whose score is nonlinear; remembers where it was evaluated."""
+
+    dim = 2
+    scale = 1.0
+
+    def __init__(self) -> None:
+        self.visited: list[Tensor] = []
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        self.visited.append(x.detach())
+        return -0.25 * x[..., 0] ** 4 + x[..., 0] * x[..., 1] - x[..., 1] ** 2
+
+
+class Normal:
+    """N(0, variance I)."""
+
+    scale = 1.0
+
+    def __init__(self, dim: int = 1, variance: float = 1.0) -> None:
+        self.dim = dim
+        self.variance = variance
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return -0.5 * x.square().sum(-1) / self.variance
+
+
+class Edges(Normal):
+    """A standard normal with NaN beyond 1, density zero below -1 and an infinite spike between 0.2 and 0.3."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        first = x[..., 0]
+        log_prob = super().log_prob(x)
+        log_prob = torch.where(first > 1, math.nan, log_prob)
+        log_prob = torch.where(first < -1, -math.inf, log_prob)
+        return torch.where((first > 0.2) & (first < 0.3), math.inf, log_prob)
+
+
+def generator(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+Array: TypeAlias = npt.NDArray[np.float64]
+
+
+def log_normal_density(x: Array, mean: Array, variance: float) -> Array:
+    density: Array = -np.square(x - mean).sum(-1) / (2 * variance) - x.shape[-1] / 2 * np.log(2 * np.pi * variance)
+    return density
+
+
+@pytest.mark.parametrize("max_drift", [math.inf, 0.3])
+def test_mala_accepts_with_the_metropolis_hastings_probability(max_drift: float) -> None:
+    h = 0.35
+    target = Quartic()
+    meter = Meter(target, dtype=torch.float64)
+    start = State.at(2 * torch.randn(500, 2, generator=generator(), dtype=torch.float64), meter)
+    moved = MALAKernel(h, max_drift)(start, meter, generator(1))
+    x, y = start.x.numpy(), target.visited[-1].numpy()
+
+    def log_p(z: Array) -> Array:
+        log_density: Array = -(z[:, 0] ** 4) / 4 + z[:, 0] * z[:, 1] - z[:, 1] ** 2
+        return log_density
+
+    def mean_of_proposal(z: Array) -> Array:
+        score = np.stack([-(z[:, 0] ** 3) + z[:, 1], z[:, 0] - 2 * z[:, 1]], -1)
+        length = h * np.linalg.norm(score, axis=-1, keepdims=True)
+        mean: Array = z + h * score * np.minimum(1, max_drift * np.sqrt(2 * h * 2) / length)
+        return mean
+
+    there = log_normal_density(y, mean_of_proposal(x), 2 * h)
+    back = log_normal_density(x, mean_of_proposal(y), 2 * h)
+    with np.errstate(over="ignore"):
+        expected = np.minimum(1, np.exp(log_p(y) + back - log_p(x) - there))
+    np.testing.assert_allclose(moved.acceptance, expected, rtol=1e-9, atol=1e-12)
+
+    went = (moved.x != start.x).any(-1).numpy()
+    assert 50 < went.sum() < 450
+    np.testing.assert_array_equal(moved.x, np.where(went[:, None], y, x))
+    at_moved = State.at(moved.x, Meter(target, dtype=torch.float64))
+    torch.testing.assert_close((moved.log_prob, moved.score), (at_moved.log_prob, at_moved.score))
+    # accepted with that probability: the number of moves is a sum of independent Bernoullis
+    sd = math.sqrt((expected * (1 - expected)).sum())
+    assert abs(went.sum() - expected.sum()) < 4 * sd
+
+
+def test_a_move_costs_one_score_per_point_and_leaves_its_argument() -> None:
+    meter = Meter(Quartic())
+    state = State.at(torch.randn(30, 2, generator=generator()), meter)
+    copies = [part.clone() for part in state]
+    for kernel in (ULAKernel(0.1), ULAKernel(0.1, 1.0), MALAKernel(0.1), MALAKernel(0.1, 1.0)):
+        before = meter.counts["fit"].score
+        kernel(state, meter, generator())
+        assert meter.counts["fit"].score - before == 30
+        assert meter.counts["fit"].log_prob == meter.counts["fit"].score
+    for part, copy in zip(state, copies, strict=True):
+        assert torch.equal(part, copy)
+
+
+Statistic = Callable[[Tensor], Tensor]
+
+
+def narrowest_square(x: Tensor) -> Tensor:
+    """Square of the coordinate along the last principal axis of gaussian_ill (a discrete cosine basis)."""
+    k = torch.arange(10, dtype=torch.float64)
+    axis = torch.cos(math.pi * 9 * (k + 0.5) / 10) * math.sqrt(2 / 10)
+    return (x @ axis).square()
+
+
+def change_in_errors(kernel: Kernel, target_name: str, statistic: Statistic) -> float:
+    """Change of a mean over 20 moves that start from exact draws of the target, in standard errors."""
+    target = targets.get(target_name)
+    exact = target.sample(10_000, generator(2))  # type: ignore[attr-defined]
+    meter = Meter(target, dtype=torch.float64)
+    state = State.at(exact, meter)
+    noise = generator(4)
+    for _ in range(20):
+        state = kernel(state, meter, noise)
+    change = statistic(state.x) - statistic(exact)
+    return float(change.mean().abs() / (change.std() / math.sqrt(len(change))))
+
+
+MOMENTS = [
+    pytest.param("funnel2", 0.7, lambda x: torch.tanh(x[:, 0]), id="funnel2-v"),
+    pytest.param("funnel2", 0.7, lambda x: torch.tanh(x[:, 1].square()), id="funnel2-x"),  # bounded: heavy tails
+    pytest.param("gaussian_ill", 1.2e-4, narrowest_square, id="gaussian_ill-narrowest"),
+    pytest.param("gaussian_ill", 1.2e-4, lambda x: targets.get("gaussian_ill").log_prob(x), id="gaussian_ill-log_prob"),
+]
+
+
+@pytest.mark.parametrize("max_drift", [math.inf, 1.0])
+@pytest.mark.parametrize(("target_name", "step", "statistic"), MOMENTS)
+def test_mala_from_exact_draws_keeps_its_moments(
+    target_name: str, step: float, statistic: Statistic, max_drift: float
+) -> None:
+    assert change_in_errors(MALAKernel(step, max_drift), target_name, statistic) < 4
+
+
+@pytest.mark.parametrize(("target_name", "step", "statistic"), MOMENTS)
+def test_the_same_check_fails_without_the_accept_step(target_name: str, step: float, statistic: Statistic) -> None:
+    assert change_in_errors(ULAKernel(step), target_name, statistic) > 8
+
+
+def test_proposals_without_a_finite_density_are_rejected() -> None:
+    meter = Meter(Edges())
+    state = State.at(torch.full((2_000, 1), 0.1), meter)
+    noise = generator(5)
+    for _ in range(20):
+        before = state
+        state = MALAKernel(0.5)(state, meter, noise)
+        assert state.log_prob.isfinite().all()
+        assert state.score.isfinite().all()
+        stayed = (state.x == before.x).all(-1)
+        assert stayed[state.acceptance == 0].all()
+    assert ((state.x > -1) & (state.x < 1)).all()
+    assert not ((state.x > 0.2) & (state.x < 0.3)).any()
+    assert (state.x != 0.1).double().mean() > 0.98
+    assert meter.n_nan > 0
+
+
+def test_ula_has_the_closed_form_variance_and_a_bias_of_first_order() -> None:
+    variance, n = 0.7, 100_000
+    bias = {}
+    for h in (0.28, 0.14):
+        meter = Meter(Normal(variance=variance))
+        state = State.at(math.sqrt(variance) * torch.randn(n, 1, generator=generator()), meter)
+        noise = generator(1)
+        for _ in range(60):  # (1 - h / v)^120 < 1e-11 of the start is left
+            state = ULAKernel(h)(state, meter, noise)
+        exact = variance / (1 - h / (2 * variance))
+        measured = float(state.x.double().var())
+        assert abs(measured - exact) < 4 * exact * math.sqrt(2 / n)
+        bias[h] = measured - variance
+    # (1 / (1 - h/2v) - 1) at h over the same at h/2: 2 in the limit, 2.25 at h = 0.4 v
+    sd = variance * math.sqrt(2 / n)
+    assert abs(bias[0.28] - 2.25 * bias[0.14]) < 4 * math.hypot(1.25, 2.25 * 1.12) * sd
+
+
+def test_ula_raises_instead_of_returning_points_that_are_not_finite() -> None:
+    meter = Meter(Normal(dim=2))
+    state = State.at(torch.tensor([[0.0, 0.0], [1e38, 0.0], [0.0, 1.0]]), meter)
+    with pytest.raises(Diverged, match=r"1 of 3 rows after a move with step 100"):
+        ULAKernel(100.0)(state, meter, generator())
+
+
+@pytest.mark.parametrize("part", ["x", "log_prob", "score"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_finite_sees_every_part_of_the_state(part: str, value: float) -> None:
+    state = State(torch.zeros(3, 2), torch.zeros(3), torch.zeros(3, 2), torch.ones(3))
+    assert finite(state, "") is state
+    getattr(state, part)[1] = value
+    with pytest.raises(Diverged, match="in 1 of 3 rows at the start"):
+        finite(state, "at the start")
+
+
+def test_drift_is_h_times_the_score_up_to_its_longest_length() -> None:
+    h, limit = 0.02, 0.5 * math.sqrt(2 * 0.02 * 2)
+    score = torch.tensor([[3.0, -1.0], [300.0, 400.0], [0.0, 0.0]], dtype=torch.float64)
+    expected = torch.stack([h * score[0], limit * torch.tensor([0.6, 0.8], dtype=torch.float64), score[2]])
+    torch.testing.assert_close(drift(score, h, 0.5), expected)
+    torch.testing.assert_close(drift(score, h, math.inf), h * score)
+
+
+def test_adaptation_finds_the_step_with_the_stated_acceptance() -> None:
+    adaptation = StepAdaptation(step=200.0, target=0.574)
+    for _ in range(1_000):
+        adaptation.update(torch.tensor([math.exp(-adaptation.step)], dtype=torch.float64))
+    assert math.isclose(adaptation.frozen(), -math.log(0.574), rel_tol=1e-3)
+    assert math.isclose(adaptation.acceptance_rate, 0.574, rel_tol=1e-3)
+    # the recursion itself: log h_2 - log h_1 = 1^-0.6 (a_1 - target)
+    assert math.isclose(math.log(adaptation.steps[1] / 200.0), math.exp(-200.0) - 0.574)
+
+
+def test_adaptation_without_moves_keeps_its_start() -> None:
+    adaptation = StepAdaptation(step=0.3, target=0.5)
+    assert adaptation.frozen() == 0.3
+    assert math.isnan(adaptation.acceptance_rate)
