@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from .measure import environment
 from .store import write_json
 
 GAIN = 0.1  # of the step's adaptation: log step moves by this times (acceptance - wanted acceptance)
+MIN_STEP_SHARE = 1 / 16  # every transition shortens the step by a random factor down to this one
 MIN_ESS_SHARE = 0.9
 MAX_RHAT = 1.01
 MAX_STANDARD_ERRORS = 4.0
@@ -41,7 +43,7 @@ MIN_P_VALUE = 1e-4
 
 @dataclass(frozen=True)
 class Whitened:
-    """The target in coordinates y, x = factor y: with factor factor^T near its covariance, every step fits all of y."""
+    """The target of factor x: with factor factor^T near its covariance, one step size fits all coordinates."""
 
     target: Target
     factor: Tensor
@@ -53,9 +55,9 @@ class Whitened:
         """That of the target."""
         return self.target.dim
 
-    def log_prob(self, y: Tensor) -> Tensor:
-        """Log density of the target at x, up to the constant log det factor."""
-        return self.target.log_prob(y @ self.factor.T)
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density, up to the constant log det factor: shape ``(..., dim)`` to ``(...)``."""
+        return self.target.log_prob(x @ self.factor.T)
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class HMCKernel:
     """
 
     step: float
-    max_leapfrog: int = 8
+    max_leapfrog: int = 32
 
     def __call__(self, state: State, meter: Meter, generator: Generator) -> State:
         """Move every point once, or leave it where it is."""
@@ -94,7 +96,7 @@ class Method:
     """A family of kernels, the acceptance that its step is adapted to, and how wide its chains start.
 
     Attributes:
-        kernel: the kernel of a given step, in whitened coordinates.
+        kernel: the kernel of a given step, in whitened coordinates; MALA's is that of one leapfrog step of this size.
         acceptance: mean over the chains that the warm-up aims at.
         start: standard deviation of the starting points, in units of the target's scale.
     """
@@ -105,7 +107,10 @@ class Method:
     start: float
 
 
-METHODS = (Method("HMC", HMCKernel, 0.8, start=1.0), Method("MALA", MALAKernel, 0.57, start=3.0))
+METHODS = (
+    Method("HMC", HMCKernel, acceptance=0.85, start=1.0),
+    Method("MALA", lambda step: MALAKernel(0.5 * step**2), acceptance=0.7, start=3.0),
+)
 
 
 @dataclass(frozen=True)
@@ -121,10 +126,10 @@ class Settings:
     """
 
     n_chains: int = 64
-    n_kept: int = 160
+    n_kept: int = 320
     n_rounds: int = 8
     n_transitions: int = 300
-    max_thinning: int = 4_096
+    max_thinning: int = 16_384
     n_draws: int = 10_000
 
 
@@ -136,7 +141,7 @@ class Run:
         identity: target, method, settings and seed; a checkpoint of another one is not continued.
         x: current points, shape ``(n_chains, dim)``.
         factor: of the whitening, shape ``(dim, dim)``, lower triangular.
-        step: of the kernel, in whitened coordinates.
+        step: longest of the kernel, in whitened coordinates.
         generator_state: of the run's own generator.
         kept: draws so far, shape ``(n_chains, n, dim)``, ``thinning`` transitions apart.
         acceptance: of the last piece of work.
@@ -211,15 +216,17 @@ def long_run(name: str, target: Target, method: Method, settings: Settings, *, s
 def _warm_up(run: Run, target: Target, method: Method, settings: Settings) -> None:
     """One round: adapt the step, then (but for the last round) the whitening."""
     state, meter, generator = _resume(run, target)
-    visited = []
+    visited, log_steps = [], []
     for i in range(settings.n_transitions):
-        state = method.kernel(run.step)(state, meter, generator)
+        state = _move(run, method, state, meter, generator)
         run.acceptance = state.acceptance.mean().item()
         run.step *= math.exp(GAIN * (run.acceptance - method.acceptance))
         if i >= settings.n_transitions // 2:
             visited.append(state.x @ run.factor.T)
+            log_steps.append(math.log(run.step))
     _suspend(run, state, meter, generator)
     run.n_rounds += 1
+    run.step = math.exp(math.fsum(log_steps) / len(log_steps))
     if run.n_rounds < settings.n_rounds:
         run.factor, run.step = torch.linalg.cholesky(torch.cat(visited).T.cov()), 1.0
 
@@ -227,10 +234,10 @@ def _warm_up(run: Run, target: Target, method: Method, settings: Settings) -> No
 def _keep(run: Run, target: Target, method: Method, settings: Settings) -> None:
     """Keep 10 more draws of every chain; once all are there, thin them by 2 and go on unless they are independent."""
     state, meter, generator = _resume(run, target)
-    kernel, acceptances = method.kernel(run.step), []
+    acceptances = []
     for _ in range(min(10, settings.n_kept - run.kept.shape[1])):
         for _ in range(run.thinning):
-            state = kernel(state, meter, generator)
+            state = _move(run, method, state, meter, generator)
             acceptances.append(state.acceptance.mean().item())
         run.kept = torch.cat([run.kept, (state.x @ run.factor.T)[:, None]], dim=1)
     run.acceptance = math.fsum(acceptances) / len(acceptances)
@@ -241,6 +248,12 @@ def _keep(run: Run, target: Target, method: Method, settings: Settings) -> None:
             run.done = True
         else:
             run.kept, run.thinning = run.kept[:, 1::2].clone(), 2 * run.thinning
+
+
+def _move(run: Run, method: Method, state: State, meter: Meter, generator: Generator) -> State:
+    """One transition; its step is log-uniform, because where the curvature is high, chains stick to a fixed one."""
+    share = MIN_STEP_SHARE ** torch.rand((), generator=generator, dtype=torch.float64).item()
+    return method.kernel(share * run.step)(state, meter, generator)
 
 
 def _resume(run: Run, target: Target) -> tuple[State, Meter, Generator]:
@@ -360,14 +373,16 @@ def make_reference(name: str, target: Target, settings: Settings, *, seed: int, 
     certificate: dict[str, Any] = {
         "target": f"{name}@{TARGETS.entry(name).version}",
         "verdict": "certified" if certified else "uncertified",
-        "reason": "; ".join(f"{check.name} is {check.value:.4g}, not {check.rule}" for check in checks if not check.passed),
+        "reason": "; ".join(
+            f"{check.name} is {check.value:.4g}, not {check.rule}" for check in checks if not check.passed
+        ),
         "checks": [dataclasses.asdict(check) for check in checks],
         "how": f"{min(settings.n_draws, len(pooled))} draws from both runs, pooled in random order, float32",
         "runs": [_summary(run, method) for run, method in zip(runs, METHODS, strict=True)],
         "settings": dataclasses.asdict(settings),
         "seed": seed,
         "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
-        "environment": environment("cpu"),
+        "environment": {**environment("cpu"), "arviz": metadata.version("arviz")},
     }
     write_json(folder / f"{name}.json", certificate)
     for method in METHODS:
@@ -377,9 +392,10 @@ def make_reference(name: str, target: Target, settings: Settings, *, seed: int, 
 
 def _summary(run: Run, method: Method) -> dict[str, object]:
     return {
-        "method": f"{method.name}, whitened by the covariance of its warm-up",
+        "method": f"{method.name}, whitened by the covariance of its warm-up, steps log-uniform",
         "start": f"N(0, ({method.start:g} scale)^2 I)",
-        "step": run.step,
+        "longest_step": run.step,
+        "shortest_step": MIN_STEP_SHARE * run.step,
         "acceptance_rate": run.acceptance,
         "thinning": run.thinning,
         "n_scores": run.n_scores,
@@ -390,7 +406,9 @@ def _summary(run: Run, method: Method) -> dict[str, object]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; returns 1 if some target's draws are not certified."""
     parser = argparse.ArgumentParser(prog="samplerbench.benchmarks.reference", description="Make reference draws.")
-    parser.add_argument("targets", nargs="*", metavar="TARGET", help="registered names; by default those that ship some")
+    parser.add_argument(
+        "targets", nargs="*", metavar="TARGET", help="registered names; by default those that ship some"
+    )
     parser.add_argument("--seed", type=int, default=0, help="(default %(default)s)")
     shipped = Path(str(importlib.resources.files("samplerbench.targets.data")))
     parser.add_argument("--out", type=Path, default=shipped, help="folder (default: the package's own)")

@@ -1,0 +1,67 @@
+"""Neal's funnel."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Generator, Tensor
+
+from .base import LOG_2PI, Moments, asinh_view, normal, one_digit, register_target
+from .checks import require_at_least, require_positive
+from .draws import Estimate
+from .quadrature import moments_of_map
+
+
+@register_target("funnel10", version=1, dim=10, neck_sd=3.0)
+@register_target("funnel2", version=1, dim=2, neck_sd=1.0)
+@dataclass(frozen=True)
+class Funnel:
+    """Neal's funnel: v = x[0] ~ N(0, neck_sd^2), x[i] | v ~ N(0, exp(v)); normalised, so log_z is 0.
+
+    Reference: R. Neal, Slice sampling, Ann. Statist. 31 (2003), section 8.
+    """
+
+    dim: int = 10
+    neck_sd: float = 3.0
+
+    def __post_init__(self) -> None:
+        require_at_least(2, dim=self.dim)
+        require_positive(neck_sd=self.neck_sd)
+
+    @property
+    def log_z(self) -> Estimate:
+        """Zero."""
+        return Estimate(0.0, std_error=0.0)
+
+    @property
+    def scale(self) -> float:
+        """Root mean square radius per coordinate, to one digit (E x[i]^2 = E exp(v))."""
+        return one_digit(math.sqrt((self.neck_sd**2 + (self.dim - 1) * math.exp(self.neck_sd**2 / 2)) / self.dim))
+
+    @cached_property
+    def moments(self) -> Moments:
+        """In the view, by quadrature over (v, x[1]); the other coordinates have the law of x[1]."""
+        pair = moments_of_map(lambda z: self.view(self._transport(z)))
+        rest = torch.ones(self.dim - 1, dtype=torch.int64)
+        order = torch.cat([0 * rest[:1], rest, 2 * rest[:1], 3 * rest])
+        return Moments(pair.mean[order], pair.variance[order])
+
+    def view(self, x: Tensor) -> Tensor:
+        """asinh(x / scale): the mouth has heavy tails."""
+        return asinh_view(x, self.scale)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density, shape ``(..., dim)`` to ``(...)``."""
+        v, rest = x[..., 0], x[..., 1:]
+        neck = (v / self.neck_sd).square() + 2 * math.log(self.neck_sd)
+        body = (self.dim - 1) * v + (rest * torch.exp(-0.5 * v)[..., None]).square().sum(-1)
+        return -0.5 * (neck + body + self.dim * LOG_2PI)
+
+    def sample(self, n_samples: int, generator: Generator) -> Tensor:
+        """Exact draws, float64, shape ``(n_samples, dim)``."""
+        return self._transport(normal(n_samples, self.dim, generator))
+
+    def _transport(self, z: Tensor) -> Tensor:
+        v = self.neck_sd * z[:, :1]
+        return torch.cat([v, torch.exp(0.5 * v) * z[:, 1:]], dim=-1)

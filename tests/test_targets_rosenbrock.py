@@ -1,0 +1,41 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Generator
+
+from samplerbench import targets
+from samplerbench.targets.rosenbrock import Rosenbrock
+
+
+def test_log_prob_at_fixed_points() -> None:
+    """The normalised law is N(x1; 1, 10) N(x2; x1^2, 0.1)."""
+    x = np.array([[1.0, 1.0], [-3.0, 8.5], [4.0, 17.0], [0.0, 0.0]])
+    normalised = stats.norm(1, math.sqrt(10)).logpdf(x[:, 0]) + stats.norm(x[:, 0] ** 2, math.sqrt(0.1)).logpdf(x[:, 1])
+    expected = torch.from_numpy(normalised + math.log(2 * math.pi))
+    torch.testing.assert_close(targets.get("rosenbrock").log_prob(torch.from_numpy(x)), expected)
+    assert expected[0].abs() < 1e-12
+
+
+def test_marginals_of_the_draws() -> None:
+    x1, x2 = targets.get("rosenbrock").sample(200_000, Generator().manual_seed(0)).T.numpy()
+    assert stats.kstest(x1, stats.norm(1, math.sqrt(10)).cdf).pvalue > 1e-5
+    assert stats.kstest(x2 - x1**2, stats.norm(0, math.sqrt(0.1)).cdf).pvalue > 1e-5
+
+
+def test_scale_by_moments_of_scipy() -> None:
+    x1 = stats.norm(1, math.sqrt(10))
+    second = (x1.moment(2) + x1.moment(4) + 0.1) / 2
+    assert float(f"{math.sqrt(second):.0e}") == targets.get("rosenbrock").scale == 10.0
+
+
+def test_temperature_moves_log_z() -> None:
+    assert math.isclose(targets.get("rosenbrock", temperature=1).log_z.value, math.log(math.pi / 10))
+
+
+@pytest.mark.parametrize("field", ["temperature", "curvature"])
+def test_bad_parameters_are_named(field: str) -> None:
+    with pytest.raises(ValueError, match=f"{field} must be positive and finite, got -1.0"):
+        Rosenbrock(**{field: -1.0})
