@@ -1,6 +1,7 @@
 """``pytest --benchmark`` beside the options of pytest-benchmark."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,8 @@ def project(tmp_path: Path) -> Path:
 
 def outcome(project: Path, *options: str) -> str:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options]
-    return subprocess.run(command, cwd=project, capture_output=True, text=True, check=True).stdout
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, check=True, env=outside).stdout
 
 
 def test_plain_pytest_runs_tests_and_skips_measured_cases(project: Path) -> None:
