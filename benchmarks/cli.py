@@ -1,5 +1,6 @@
 """The command line: ``samplerbench list | run | leaderboard | figures``. Heavy imports wait for the command."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -150,11 +151,13 @@ def figures(
 
 
 def _write_and_print(store: Path, to: Path, device: Device) -> None:
+    from rich.box import SIMPLE
     from rich.console import Console
-    from rich.markdown import Markdown
+    from rich.table import Table
+    from rich.text import Text
 
     from .evaluate import evaluate_store
-    from .leaderboard import write_leaderboard
+    from .leaderboard import overview, write_leaderboard
     from .store import Store
 
     with _progress("evaluations", len(Store(store).plan().runs)) as progress:
@@ -164,10 +167,19 @@ def _write_and_print(store: Path, to: Path, device: Device) -> None:
             on_start=lambda run: progress.start(run.title),
             on_end=lambda run: progress.end(run.title),
         )
-    write_leaderboard(store, to, metrics=metrics)
-    text = (to / "leaderboard.md").read_text()
-    console = Console()
-    console.print(Markdown(text) if console.is_terminal else text, markup=False, highlight=False, soft_wrap=True)
+    board = write_leaderboard(store, to, metrics=metrics)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    for target, texts in overview(board):
+        table = Table(title=target, title_justify="left", box=SIMPLE, pad_edge=False)
+        for name in texts.columns:
+            table.add_column(name, justify="left" if name in ("sampler", "status") else "right")
+        for row in texts.itertuples(index=False):
+            table.add_row(*(Text(cell.strip("*"), style="bold" if cell.startswith("**") else "") for cell in row))
+        console.print(table)
+    console.print(
+        "ratio: to the floor of exact draws (bold: at the floor); eq./eff. draw: gradient equivalents per effective "
+        "draw; training and burn-in are in fit. All metrics: leaderboard.md"
+    )
     typer.echo(f"written: {to / 'leaderboard.csv'}, leaderboard.md, metrics.csv, provenance.json")
 
 

@@ -83,8 +83,12 @@ class Floor:
         return (1 + len(self.null) - n_below) / (1 + len(self.null))
 
     def at_floor(self, value: float) -> bool:
-        """Whether ``value`` is at or below the 95% point of the null law."""
-        return bool(np.float32(value) <= self.upper)
+        """Whether ``value``, for centred metrics its size, is at or below the 95% point of the null law.
+
+        Far below zero a centred estimate is as wrong as far above: exact draws do not get there.
+        """
+        size = abs(value) if self.kind == "centred" else value
+        return bool(np.float32(size) <= self.upper)
 
 
 def load_floor(

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from .evaluate import evaluate_store, records
 from .store import STATUSES, Plan, Record, Store, write_json, write_text
 
 PRIMARY = ("sliced_w2", "mode_tv")  # the worse of the two ratios judges a row
+OVERVIEW = ("sliced_w2", "mode_tv", "mmd2")
 LEVEL = 0.95
 STATISTICS = ("mean", "low", "high", "floor", "ratio", "z", "at_floor")
 COSTS = (
@@ -22,6 +23,11 @@ COSTS = (
     "draw_score", "draw_hvp", "fit_gradient_equivalents", "draw_gradient_equivalents",
     "gradient_equivalents_per_effective_draw", "peak_memory_mb",
 )  # fmt: skip
+OVERVIEW_COSTS = {
+    "fit s": "fit_seconds",
+    "µs/draw": "microseconds_per_draw",
+    "eq./eff. draw": "gradient_equivalents_per_effective_draw",
+}
 _SEVERITY = tuple(reversed(STATUSES))  # a row shows its worst status: not_applicable, ..., budget, ok
 
 
@@ -100,7 +106,12 @@ def markdown(board: pd.DataFrame, plan: Plan) -> str:
         lines += ["", f"## {target}", "", _line(header), _line(["---"] * len(header))]
         for _, row in part.iterrows():
             status = row["status"] if row["n_seeds"] == 1 else f"{row['status']} ({row['n_ok']}/{row['n_seeds']})"
-            costs = ("fit_seconds", "microseconds_per_draw", "fit_gradient_equivalents", COSTS[-2])
+            costs = (
+                "fit_seconds",
+                "microseconds_per_draw",
+                "fit_gradient_equivalents",
+                OVERVIEW_COSTS["eq./eff. draw"],
+            )
             lines.append(
                 _line(
                     [row["sampler"], status, *(_cell(row, name) for name in shown), *(_number(row[c]) for c in costs)]
@@ -109,6 +120,22 @@ def markdown(board: pd.DataFrame, plan: Plan) -> str:
         reasons = [f"* {row['sampler']}: {row['reason']}" for _, row in part.iterrows() if row["reason"]]
         lines += ["", *reasons] if reasons else []
     return "\n".join([*lines, ""])
+
+
+def overview(board: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The leaderboard for a terminal: per target its name and a frame of texts, the ratios of the chief metrics."""
+    for target, part in board.groupby("target", sort=False):
+        table = part[["sampler", "status"]].copy()
+        for name in OVERVIEW:
+            if f"{name}_mean" in part and part[f"{name}_mean"].notna().any():
+                table[f"{name} ratio"] = [
+                    _bold(_number(row[f"{name}_ratio"], 2), row, name) for _, row in part.iterrows()
+                ]
+        if "modes_found_mean" in part and part["modes_found_mean"].notna().any():
+            table["modes"] = [_number(value) for value in part["modes_found_mean"]]
+        for title, cost in OVERVIEW_COSTS.items():
+            table[title] = [_number(value) for value in part[cost]]
+        yield str(target), table
 
 
 def provenance(plan: Plan, stored: Sequence[Record]) -> dict[str, Any]:
@@ -209,12 +236,20 @@ def _cell(row: "pd.Series[Any]", name: str) -> str:
     value, ratio = row[f"{name}_mean"], row[f"{name}_ratio"]
     if math.isnan(value):
         return "-"
-    text = _number(value) if math.isnan(ratio) else f"{_number(value)} ({ratio:.2g})"
+    text = _number(value) if math.isnan(ratio) else f"{_number(value)} ({_number(ratio, digits=2)})"
+    return _bold(text, row, name)
+
+
+def _bold(text: str, row: "pd.Series[Any]", name: str) -> str:
+    """Bold where at least half of the seeds are at the floor."""
     return f"**{text}**" if row[f"{name}_at_floor"] >= 0.5 else text
 
 
-def _number(value: float) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:.3g}"
+def _number(value: float, digits: int = 3) -> str:
+    """A few digits; large numbers in full, as people write them."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:,.0f}" if 10**digits - 0.5 <= abs(value) < 1e7 else f"{value:.{digits}g}"
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """The command line as a user calls it."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -59,7 +60,7 @@ def test_run_leaderboard_and_figures_from_a_plug_in(suite: Path, plugin: Path, t
     assert not (tmp_path / "store").exists()
     run = samplerbench("run", suite, "--plugin", plugin, "--workers", 1, at=tmp_path)
     assert run.returncode == 0, run.stderr
-    assert "| well | ok |" in run.stdout
+    assert re.search(r"well +ok", run.stdout)
     assert "[1/1] plain_normal / well / seed 0" in run.stderr
     store = tmp_path / "store" / "mine"
     for name in ("leaderboard.csv", "leaderboard.md", "metrics.csv", "provenance.json"):

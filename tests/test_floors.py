@@ -82,6 +82,12 @@ def test_z_ratio_and_p_value() -> None:
     assert not known.at_floor(6.1)
 
 
+def test_a_centred_estimate_far_below_zero_is_not_at_the_floor() -> None:
+    known = floor(-2.0, -1.0, 0.0, 1.0, 2.0, kind="centred")
+    assert known.at_floor(-2.0)
+    assert not known.at_floor(-2.1)
+
+
 def test_ties_stay_ties_in_single_precision() -> None:
     known = floor(*[0.1] * 10)
     assert known.p(0.1) == 1.0
