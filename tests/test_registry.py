@@ -1,6 +1,8 @@
 """The registry: names, errors that help, nested configurations, plug-in files."""
 
 import hashlib
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -231,3 +233,16 @@ def test_plugin_files_must_exist_and_be_python(tmp_path: Path) -> None:
     text.write_text("x = 1\n")
     with pytest.raises(ValueError, match=r"notes\.txt is not a Python file"):
         load_plugin(text)
+
+
+def test_entry_points_of_installed_packages_are_found(tmp_path: Path, plugin: Path) -> None:
+    (tmp_path / "somebodys.py").write_text(plugin.read_text())
+    metadata = tmp_path / "somebodys-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: somebodys\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[samplerbench.targets]\nmine = somebodys\n")
+    code = "from samplerbench import targets; print('plain_normal' in targets.names())"
+    outside = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=outside, cwd=tmp_path)
+    assert done.stdout.strip() == "True"
