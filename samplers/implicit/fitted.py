@@ -1,0 +1,81 @@
+"""A trained one-pass sampler."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+import torch
+from torch import Generator, Tensor
+
+from ...targets.draws import Draws
+from ..base import normal_like
+from .trainer import Trained
+
+Output: TypeAlias = Literal["last", "ema"]
+Returns: TypeAlias = Literal["x", "x0"]
+
+BLOCK = 2**16  # latents in one pass
+TRACE_LENGTH = 200
+
+
+@dataclass(frozen=True)
+class FittedImplicit:
+    """Draws x = scale * (g_theta(z) + noise * eps): one pass of the network, no evaluation of the target.
+
+    Attributes:
+        trained: what training left.
+        scale: of the target.
+        output: whether g is the last iterate or the moving average.
+        noise: in units of scale; 0 where x0 is returned.
+    """
+
+    trained: Trained
+    scale: float
+    output: Output
+    noise: float
+
+    @property
+    def diagnostics(self) -> Mapping[str, object]:
+        """Steps of training, and both losses as means over consecutive blocks of steps."""
+        trace = self.trained.trace
+        n_steps = trace.shape[1]
+        per_value = max(1, math.ceil(n_steps / TRACE_LENGTH))
+        blocks = trace.to(torch.float64).split(per_value, dim=1) if n_steps else ()
+        return {
+            "n_steps": n_steps,
+            "n_steps_per_loss": per_value,
+            "sampler_loss": [block[0].mean().item() for block in blocks],
+            "score_loss": [block[1].mean().item() for block in blocks],
+        }
+
+    def draw(self, n_samples: int, generator: Generator, start: Tensor | None = None) -> Draws:
+        """Exactly ``n_samples`` independent draws.
+
+        Raises:
+            ValueError: if ``start`` is given: the draws start from the latents.
+        """
+        if start is not None:
+            raise ValueError(f"start must be None: one-pass samplers start from latents, got {tuple(start.shape)}")
+        network = self.trained.last if self.output == "last" else self.trained.average
+        like = next(network.parameters())
+        samples = torch.empty(n_samples, network.dim, device=like.device, dtype=like.dtype)
+        with torch.no_grad():
+            for rows in samples.split(BLOCK):
+                z = like.new_empty(len(rows), network.latent_dim).normal_(generator=generator)
+                rows.copy_(network(z))
+                if self.noise:
+                    rows.add_(normal_like(rows, generator), alpha=self.noise)
+                rows.mul_(self.scale)
+        return Draws(samples=samples, stopped=self.trained.stopped, reason=self.trained.reason)
+
+
+def require_one_of(choices: object, **values: str) -> None:
+    """Accept the values of a Literal type.
+
+    Raises:
+        ValueError: naming the first field with another value, the rule and the value.
+    """
+    for name, value in values.items():
+        if value not in get_args(choices):
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
