@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from ..targets.base import TARGETS, HasView, Target
 from .evaluate import records
@@ -130,7 +131,7 @@ def quality_cost_figure(board: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(2.6 * len(targets) + 1.6, 5.6), layout="constrained")
     axes = figure.subplots(2, len(targets), sharey="col", squeeze=False)
     costs = {
-        "gradient_equivalents_per_effective_draw": "gradient equivalents per effective draw",
+        "gradient_equivalents_per_effective_draw": "grad. eq. per effective draw",
         "microseconds_per_draw": "microseconds per draw",
     }
     for column, target in enumerate(targets):
@@ -146,6 +147,9 @@ def quality_cost_figure(board: pd.DataFrame) -> Figure:
             axis.set_xscale("symlog", linthresh=0.1)
             axis.set_xlim(left=0)
             axis.set_yscale("log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter(NullFormatter())
             axis.set_xlabel(title)
         axes[0, column].set_title(target)
     for row in axes:
@@ -155,7 +159,9 @@ def quality_cost_figure(board: pd.DataFrame) -> Figure:
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(name, handle)
     figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False)
-    figure.suptitle("Quality against cost of a draw (training and burn-in excluded)")
+    figure.suptitle(
+        "Quality against cost of a draw, in gradient equivalents and in time (training and burn-in excluded)"
+    )
     return figure
 
 

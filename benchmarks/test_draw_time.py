@@ -23,7 +23,7 @@ def test_draw_time(name: str, benchmark: BenchmarkFixture) -> None:
         draws = fitted.draw(N_SAMPLES, derive_generator(0, "draw"))
         timing = derive_generator(0, "timing")
         with meter.uncounted():
-            benchmark.pedantic(fitted.draw, args=(N_SAMPLES, timing), rounds=ROUNDS, warmup_rounds=0)
+            benchmark.pedantic(fitted.draw, args=(N_SAMPLES, timing), rounds=ROUNDS, warmup_rounds=0)  # type: ignore[no-untyped-call]
     metric = metrics.get("sliced_w2")
     value = metric(draws, build_truth(target, N_SAMPLES, seed=0), seed=0)[metric.name]
     floor = load_floor(TARGET, targets.entry(TARGET).version, metric.name, metric.version, N_SAMPLES)

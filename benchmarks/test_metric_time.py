@@ -24,6 +24,6 @@ def test_metric_time(name: str, target: str, benchmark: BenchmarkFixture) -> Non
     reason = metric.missing(draws, truth)
     if reason:
         pytest.skip(f"{name} on {target} {reason}")
-    values = benchmark.pedantic(metric, args=(draws, truth), kwargs={"seed": 0}, rounds=3, warmup_rounds=1)
+    values = benchmark.pedantic(metric, (draws, truth), {"seed": 0}, rounds=3, warmup_rounds=1)  # type: ignore[no-untyped-call]
     assert all(math.isfinite(value) for value in values.values())
     benchmark.extra_info.update(target=target, n_samples=n_samples, **values)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
-import torch.nn.functional as F
 from torch import Generator, Tensor, nn
+from torch.nn import functional
 
 from ...targets.checks import require_at_least, require_positive
 from ...targets.meter import Meter
@@ -43,18 +43,18 @@ class MLP(nn.Module):
     def __init__(self, n_in: int, n_out: int, shape: Network, meter: Meter, generator: Generator) -> None:
         super().__init__()
         widths = [n_in, *[shape.width] * shape.depth, n_out]
-        self.layers = nn.ModuleList(_linear(a, b, meter) for a, b in pairwise(widths))
-        for layer in self.layers[:-1]:
+        layers = [_linear(a, b, meter) for a, b in pairwise(widths)]
+        for layer in layers:
             nn.init.normal_(layer.weight, std=layer.in_features**-0.5, generator=generator)
             nn.init.zeros_(layer.bias)
-        nn.init.zeros_(self.layers[-1].weight)
-        nn.init.zeros_(self.layers[-1].bias)
+        nn.init.zeros_(layers[-1].weight)
+        self.layers = nn.ModuleList(layers)
 
     def forward(self, y: Tensor) -> Tensor:
         """Maps ``(..., n_in)`` to ``(..., n_out)``."""
         *hidden, last = self.layers
         for layer in hidden:
-            y = F.silu(layer(y))
+            y = functional.silu(layer(y))
         output: Tensor = last(y)
         return output
 
@@ -70,7 +70,7 @@ class SamplerNetwork(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Latents ``(n, latent_dim)`` to y0 = x0 / scale, ``(n, dim)``."""
-        linear = F.pad(z, (0, self.dim - self.latent_dim))
+        linear = functional.pad(z, (0, self.dim - self.latent_dim))
         output: Tensor = self.start_scale * linear + self.net(z)
         return output
 
