@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..targets.registry import UnknownNameError
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
@@ -77,16 +79,15 @@ def run(
         list[str] | None, typer.Option(help="Names or labels to keep, separated by commas; repeatable.")
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds instead of the suite's.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one per core.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one per core, on CUDA one.")] = None,
     device: DeviceOption = Device.CPU,
     plugin: Plugins = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and run nothing.")] = False,
 ) -> None:
     """Run a suite, continue where an earlier call stopped, and print its leaderboard."""
     import dataclasses
-    import os
 
-    from .engine import run_suite, unfinished
+    from .engine import n_cores, run_suite, unfinished
     from .plan import load_suite, make_plan
     from .store import Plan
 
@@ -107,7 +108,7 @@ def run(
         frame = run_suite(
             chosen,
             directory,
-            workers=workers or os.cpu_count() or 1,
+            workers=workers or (1 if device is Device.CUDA else n_cores()),
             device=device.value,
             only_targets=targets,
             only_samplers=samplers,
@@ -258,7 +259,7 @@ def main() -> None:
     """Entry point: errors that the user can mend are one line on stderr and exit code 2."""
     try:
         app()
-    except (KeyError, ValueError, OSError) as error:
+    except (UnknownNameError, ValueError, OSError) as error:
         _fail(error)
     except RuntimeError as error:
         from .store import StoreError

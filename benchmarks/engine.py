@@ -5,13 +5,16 @@ process pool of the standard library has no public way to stop its worker before
 torch nowhere at load time: a worker sets its threads first.
 """
 
+import dataclasses
 import multiprocessing
 import os
 import signal
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..targets.draws import Draws
     from .plan import DeviceClass, RunSpec, Suite
-    from .store import Plan, Record, Status
+    from .store import Plan, Record, Status, Store
 
 _POLL = 0.2  # seconds between looks at the clock
 _THREADS = {  # read when the libraries are loaded; spinning threads on busy cores made a job 20x slower
@@ -62,7 +65,8 @@ class _Slot:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, str(self.store)), daemon=True)
-        self.process.start()
+        with _environment(_THREADS):  # inherited: a script that imports torch at its top does so before _work begins
+            self.process.start()
         theirs.close()
 
     def submit(self, spec: "RunSpec") -> None:
@@ -116,7 +120,7 @@ def run_suite(
     directory = Store(store)
     plan = Plan(suite.name, suite.description, list(suite.metrics), runs)
     with directory.locked():
-        directory.write_plan(plan)
+        directory.write_plan(plan, _valid_runs(suite, directory, device, plugins))
         outcomes = run_plan(plan, Path(store), workers=workers, on_start=on_start, on_end=on_end)
     ended = {outcome.spec.run_id: outcome for outcome in outcomes}
     rows = []
@@ -133,6 +137,20 @@ def run_suite(
             }
         )
     return pd.DataFrame(rows)
+
+
+def _valid_runs(suite: "Suite", store: "Store", device: "DeviceClass", plugins: Sequence[Path]) -> set[str]:
+    """Run ids of the whole suite as it is now, with as many seeds as the store has seen."""
+    from .plan import make_plan
+
+    seen = max((run.seed + 1 for run in store.plan().runs), default=0) if (store.path / "plan.json").exists() else 0
+    whole = dataclasses.replace(suite, seeds=max(seen, suite.seeds))
+    return {run.run_id for run in make_plan(whole, device=device, plugins=plugins)}
+
+
+def n_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def unfinished(plan: "Plan", store: Path) -> "list[RunSpec]":
@@ -195,6 +213,9 @@ def _collect(slots: list[_Slot]) -> Iterator[Outcome]:
             outcome = _lost(slot, slot.spec, "timeout", f"not done after {slot.spec.timeout:g} s")
         else:
             continue
+        if slot.spec.device == "cuda" and outcome.status == "failed":  # a CUDA error stays with its process
+            slot.stop()
+            slot.start()
         slot.spec = None
         yield outcome
 
@@ -209,18 +230,21 @@ def _lost(slot: _Slot, spec: "RunSpec", status: "Status", reason: str) -> Outcom
 
 
 def _save(store: Path, record: "Record", draws: "Draws | None", seconds: float) -> Outcome:
-    from .store import Store, StoreError
+    from .store import Record, Store, StoreError
 
     try:
-        Store(store).save(record, draws)
+        stored = Store(store).save(record, draws)
     except StoreError as error:
         return Outcome(record.spec, "failed", str(error), seconds, stored=False)
-    return Outcome(record.spec, record.status, record.reason, seconds)
+    except Exception as error:  # the sampler returned what no record can hold
+        reason = f"the run cannot be recorded: {type(error).__name__}: {error}"
+        bare = Record(spec=record.spec, status="failed", reason=reason, traceback=traceback.format_exc())
+        return _save(store, bare, None, seconds)
+    return Outcome(record.spec, stored.status, stored.reason, seconds)
 
 
 def _work(connection: Connection, store: str) -> None:
     """Life of a worker: receive a spec, run it, store it, answer; ends with its parent."""
-    os.environ.update(_THREADS)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent stops its workers
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
@@ -237,6 +261,21 @@ def _work(connection: Connection, store: str) -> None:
         started = time.monotonic()
         record, draws = execute(spec)
         connection.send(_save(Path(store), record, draws, time.monotonic() - started))
+
+
+@contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Set environment variables while the block lasts."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _die_with_parent() -> None:

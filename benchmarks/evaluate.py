@@ -39,7 +39,7 @@ class Evaluator:
         self, run: RunSpec, record: Record | None, problem: str, metrics: list[MetricItem]
     ) -> list[dict[str, Any]]:
         """Tidy rows of one run, one per value; a run without draws has nan and the reason in every one."""
-        cached = self.store.evaluation(run.run_id)
+        cached = self._cached(run, record)
         wanted = {_key(metric): metric for metric in metrics}
         status = record.status if record else "missing"
         if record is None or record.draws_sha256 is None or status == "diverged":
@@ -47,37 +47,51 @@ class Evaluator:
             results = {key: _nothing(metric, why) for key, metric in wanted.items()}
         else:
             absent = {key: metric for key, metric in wanted.items() if key not in cached}
-            results = {**cached, **self._computed(run, record, absent)}
+            results = {**cached, **self._computed(run, record, cached, absent)}
         return [row for key, metric in wanted.items() for row in _rows(run, status, metric, results[key])]
 
-    def _computed(self, run: RunSpec, record: Record, metrics: dict[str, MetricItem]) -> dict[str, Any]:
-        """Values of the metrics that the store does not hold yet, kept in it from now on."""
+    def _cached(self, run: RunSpec, record: Record | None) -> dict[str, Any]:
+        """Values kept of earlier evaluations of the same draws."""
+        table = self.store.evaluation(run.run_id)
+        same = record is not None and table.get("draws_sha256", "") == record.draws_sha256
+        return dict(table["values"]) if same else {}
+
+    def _computed(
+        self, run: RunSpec, record: Record, cached: dict[str, Any], metrics: dict[str, MetricItem]
+    ) -> dict[str, Any]:
+        """Values of the metrics that the store does not hold yet, kept in it from now on unless they failed."""
         if not metrics:
             return {}
         try:
-            draws = _to(self.store.draws(record), self.device)
-        except StoreError as error:
+            draws = self._prepared(run, record)
+        except Exception as error:
             return {key: _nothing(metric, str(error)) for key, metric in metrics.items()}
-        if draws.log_weights is not None:
-            draws = resampled(draws, derive_generator("resampling", run.seed))
-        permutation = torch.randperm(run.n_samples, generator=derive_generator("subsample", run.n_samples))
-        draws = dataclasses.replace(draws, samples=draws.samples[permutation.to(draws.samples.device)])
-        results = {key: self._one(run, draws, metric) for key, metric in metrics.items()}
+        results, failures = {}, {}
+        for key, item in metrics.items():
+            try:
+                results[key] = self._one(run, draws, item)
+            except Exception as error:  # a metric that fails leaves the others whole, and is tried again next time
+                failures[key] = _nothing(item, f"{type(error).__name__}: {error}")
         with contextlib.suppress(OSError):  # a read-only store is evaluated all the same; its values are not kept
-            self.store.save_evaluation(run.run_id, {**self.store.evaluation(run.run_id), **results})
-        return results
+            table = {"draws_sha256": record.draws_sha256, "values": {**cached, **results}}
+            self.store.save_evaluation(run.run_id, table)
+        return {**results, **failures}
+
+    def _prepared(self, run: RunSpec, record: Record) -> Draws:
+        """Draws of equal weight in a fixed random order, so that a metric may take the first n."""
+        draws = resampled(_to(self.store.draws(record), self.device), derive_generator("resampling", run.seed))
+        permutation = torch.randperm(run.n_samples, generator=derive_generator("subsample", run.n_samples))
+        return dataclasses.replace(draws, samples=draws.samples[permutation.to(draws.samples.device)])
 
     def _one(self, run: RunSpec, draws: Draws, item: MetricItem) -> dict[str, Any]:
         metric = METRICS.get(item.name)
-        try:
-            truth = self._truth(run, item.n_samples)
-            part = dataclasses.replace(draws, samples=draws.samples[: item.n_samples])
-            reason = metric.missing(part, truth)
-            values = metric(part, truth, seed=run.seed)
-        except (ValueError, RuntimeError) as error:  # one metric that fails leaves the others whole
-            return _nothing(item, f"{type(error).__name__}: {error}")
+        truth = self._truth(run, item.n_samples)
+        part = dataclasses.replace(draws, samples=draws.samples[: item.n_samples])
+        reason = metric.missing(part, truth)
+        values = metric(part, truth, seed=run.seed)
         bad = [name for name, value in values.items() if not math.isfinite(value)]
-        return {"values": values, "reason": reason or (f"{', '.join(bad)} not finite" if bad else "")}
+        kept = {name: math.nan if name in bad else value for name, value in values.items()}
+        return {"values": kept, "reason": reason or (f"{', '.join(bad)} not finite" if bad else "")}
 
     def _truth(self, run: RunSpec, n_samples: int) -> Truth:
         key = repr((run.target, run.target_parameters))
@@ -133,7 +147,8 @@ def records(store: Store, plan: Plan) -> list[tuple[RunSpec, Record | None, str]
 
 
 def _key(item: MetricItem) -> str:
-    return f"{item.name}@{METRICS.entry(item.name).version}/n={item.n_samples}"
+    entry = METRICS.entry(item.name)
+    return f"{item.name}@{entry.version}{entry.plugin_hash or ''}/n={item.n_samples}"
 
 
 def _nothing(item: MetricItem, reason: str) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def draws_figure(label: str, target: Target, cells: dict[str, Array | str]) -> F
     for axis in axes[n_panels:]:
         axis.set_visible(False)
     coordinates = "first two coordinates" + (" of the view" if view else "") if target.dim > 2 else "x1, x2"
-    figure.suptitle(f"{label}: {coordinates}, {N_SHOWN} draws")
+    figure.suptitle(f"{label}: {coordinates}, at most {N_SHOWN} draws")
     return figure
 
 
@@ -140,8 +140,8 @@ def quality_cost_figure(board: pd.DataFrame) -> Figure:
             for index, name in enumerate(samplers):
                 if name in part.index and math.isfinite(part.loc[name, "primary_ratio"]):
                     axis.plot(
-                        part.loc[name, cost], part.loc[name, "primary_ratio"], MARKERS[index % len(MARKERS)],
-                        color=COLOURS[index % len(COLOURS)], ms=7, label=name, clip_on=False, mec="white", mew=0.5,
+                        part.loc[name, cost], part.loc[name, "primary_ratio"], MARKERS[(index + index // 8) % 8],
+                        color=COLOURS[index % 8], ms=7, label=name, clip_on=False, mec="white", mew=0.5,
                     )  # fmt: skip
             axis.axhline(1.0, color="0.6", lw=1, ls="--", zorder=0)
             axis.set_xscale("symlog", linthresh=0.1)

@@ -70,9 +70,7 @@ def build_leaderboard(store: Path | str, *, metrics: pd.DataFrame | None = None,
                 },
                 **_costs([record for record, _ in found if record], cell),
                 **_primary(cell),
-                "reason": next(
-                    (reason for record, problem in found if (reason := record.reason if record else problem)), ""
-                ),
+                "reason": _reason(found),
             }
         )
     return pd.DataFrame(rows)
@@ -165,8 +163,19 @@ _LEGEND = (
 )
 
 
+def _reason(found: list[tuple[Record | None, str]]) -> str:
+    """Reason of the first seed whose status the row shows."""
+    shown = _status(found)["status"]
+    reasons = [record.reason if record else problem for record, problem in found if _name(record) == shown]
+    return next((reason for reason in reasons if reason), "")
+
+
+def _name(record: Record | None) -> str:
+    return record.status if record else "missing"
+
+
 def _status(found: list[tuple[Record | None, str]]) -> dict[str, Any]:
-    statuses = [record.status if record else "missing" for record, _ in found]
+    statuses = [_name(record) for record, _ in found]
     worst = next((status for status in ("missing", *_SEVERITY) if status in statuses), "missing")
     return {"status": worst, "n_ok": statuses.count("ok"), "n_seeds": len(statuses)}
 
@@ -190,7 +199,7 @@ def _summary(cell: pd.DataFrame) -> dict[str, float]:
         "floor": float(known["floor"].mean()),
         "ratio": float(known["ratio"].mean()),
         "z": float(known["z"].mean()),
-        "at_floor": float(known["at_floor"].astype(float).mean()),
+        "at_floor": float((cell["at_floor"] == True).mean()) if known["floor"].notna().any() else math.nan,  # noqa: E712
     }
 
 
@@ -202,8 +211,7 @@ def _costs(stored: list[Record], cell: pd.DataFrame) -> dict[str, Any]:
         if not record.counts or "draw" not in record.seconds:
             continue
         n = record.spec.n_samples
-        effective = ess.get(record.spec.run_id, math.nan)
-        effective = n if math.isnan(effective) else min(float(effective), n)
+        effective = _effective(record, float(ess.get(record.spec.run_id, math.nan)))
         equivalents = {phase: _equivalents(counts) for phase, counts in record.counts.items()}
         rows.append(
             {
@@ -222,14 +230,21 @@ def _costs(stored: list[Record], cell: pd.DataFrame) -> dict[str, Any]:
     return {**{name: float(means[name]) for name in COSTS}, "device": "; ".join(devices)}
 
 
+def _effective(record: Record, ess: float) -> float:
+    """Effective number of draws: all of them where they are independent, the ESS of the moves for chains."""
+    return ess if "chains" in record.arrays else record.spec.n_samples
+
+
 def _equivalents(counts: dict[str, int]) -> float:
     return Counts(**counts).gradient_equivalents
 
 
 def _primary(cell: pd.DataFrame) -> dict[str, float]:
-    """Worse of the primary ratios, mean over seeds."""
-    ratios = cell[cell["metric"].isin(PRIMARY)].groupby("metric")["ratio"].mean()
-    return {"primary_ratio": float(ratios.max()) if ratios.notna().any() else math.nan}
+    """Worse of the primary ratios, mean over seeds; nan if a seed lacks one that the target offers."""
+    judged = cell[cell["metric"].isin(PRIMARY) & ~cell["reason"].str.startswith("needs ")]
+    if judged.empty or judged["ratio"].isna().any():
+        return {"primary_ratio": math.nan}
+    return {"primary_ratio": float(judged.groupby("metric")["ratio"].mean().max())}
 
 
 def _cell(row: "pd.Series[Any]", name: str) -> str:

@@ -1,5 +1,6 @@
 """Seconds, peak memory and the description of the machine."""
 
+import contextlib
 import functools
 import platform
 import resource
@@ -61,14 +62,15 @@ def reset_peak_memory(device: str) -> None:
     """Start a new peak, so that each run of a worker has its own."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    elif _CLEAR_REFS.exists():
-        _CLEAR_REFS.write_text(_RESET_PEAK)
+    else:
+        with contextlib.suppress(OSError):  # absent outside Linux, forbidden in some containers
+            _CLEAR_REFS.write_text(_RESET_PEAK)
 
 
 def peak_memory_mb(device: str) -> float:
     """Peak memory since the reset, in units of 10^6 bytes: resident memory of the process, on CUDA of the device.
 
-    Where the peak cannot be reset (outside Linux), it is that of the whole process so far.
+    Where the peak cannot be reset (outside Linux, in some containers), it is that of the whole process so far.
     """
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / 1e6

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -64,11 +65,14 @@ class Suite:
         for name, least in (("n_samples", 2), ("seeds", 1), ("timeout", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        for kind in ("targets", "samplers"):
-            labels = [item.label for item in getattr(self, kind)]
-            twice = sorted({label for label in labels if labels.count(label) > 1})
+        for kind, names in (
+            ("labels of targets", [item.label for item in self.targets]),
+            ("labels of samplers", [item.label for item in self.samplers]),
+            ("metrics", [metric.name for metric in self.metrics]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
-                raise ValueError(f"labels of {kind} must differ, got {', '.join(twice)} more than once")
+                raise ValueError(f"{kind} must differ, got {', '.join(twice)} more than once")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,9 +152,11 @@ def parse_suite(table: Mapping[str, Any], name: str) -> Suite:
     Raises:
         ValueError: naming the field, the rule and the value.
     """
-    for required in ("targets", "samplers", "metrics", "n_samples"):
-        if not table.get(required):
-            raise ValueError(f"{required} must be given and not empty")
+    for required in ("targets", "samplers", "metrics"):
+        if not table.get(required) or not isinstance(table[required], list):
+            raise ValueError(f"{required} must be a list that is not empty, got {table.get(required)!r}")
+    if not isinstance(table.get("n_samples"), int):
+        raise ValueError(f"n_samples must be an integer, got {table.get('n_samples')!r}")
     n_samples = table["n_samples"]
     metrics = [
         configure(MetricItem, {"n_samples": n_samples, **(entry if isinstance(entry, Mapping) else {"name": entry})})
@@ -178,7 +184,7 @@ def _item(entry: object) -> Item:
     wrong = set(entry) - {"name", "label", "parameters"}
     if wrong:
         raise ValueError(f"{entry['name']}: a table may hold name, label, parameters, got {', '.join(sorted(wrong))}")
-    return Item(entry["name"], entry.get("label", entry["name"]), entry.get("parameters", {}))
+    return configure(Item, {"label": entry["name"], "parameters": {}, **entry})
 
 
 def make_plan(
@@ -219,7 +225,7 @@ def make_plan(
                         target=target.name,
                         target_version=target_entry.version,
                         target_label=target.label,
-                        target_parameters=dict(target.parameters),
+                        target_parameters=_plain(target.parameters),
                         sampler=sampler.name,
                         sampler_version=entry.version,
                         sampler_label=sampler.label,
@@ -246,11 +252,20 @@ def _chosen(kind: str, items: tuple[Item, ...], only: Sequence[str]) -> list[Ite
 
 
 def _configuration(item: Item) -> dict[str, Any]:
-    """The sampler's whole configuration, as JSON would hold it (tuples become lists)."""
+    """The sampler's whole configuration, defaults included."""
     sampler = SAMPLERS.get(item.name, **item.parameters)
     if not dataclasses.is_dataclass(sampler) or isinstance(sampler, type):
         raise ValueError(f"sampler {item.name!r} must be a dataclass, got {type(sampler).__name__}")
-    return cast(dict[str, Any], json.loads(json.dumps(dataclasses.asdict(sampler))))
+    return cast(dict[str, Any], _plain(dataclasses.asdict(sampler)))
+
+
+def _plain(value: Any) -> Any:
+    """``value`` as JSON holds it: tuples become lists, infinities the strings that ``configure`` reads as such."""
+    if isinstance(value, Mapping):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return str(value) if isinstance(value, float) and math.isinf(value) else value
 
 
 def _plugin_hashes(*entries: Entry[Any]) -> list[str]:

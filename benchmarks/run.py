@@ -27,10 +27,10 @@ def execute(spec: RunSpec) -> tuple[Record, Draws | None]:
     Returns:
         The record, whose status says how the run ended, and the draws if there are any.
     """
-    measure.reset_peak_memory(spec.device)
-    measure.warm_up(spec.device)
     progress: dict[str, Any] = {}
     try:
+        measure.warm_up(spec.device)
+        measure.reset_peak_memory(spec.device)
         draws = _fit_and_draw(spec, progress)
         status, reason = _judge(draws, spec)
         details = ""
@@ -75,11 +75,11 @@ def _fit_and_draw(spec: RunSpec, progress: dict[str, Any]) -> Draws:
     progress["diagnostics"] = dict(fitted.diagnostics)
     with meter.phase("draw"):
         draws, seconds["draw"] = measure.timed(lambda: fitted.draw(spec.n_samples, generator("draw")), spec.device)
-        if seconds["draw"] < REPEAT_BELOW:  # that call was the warm-up
+        if seconds["draw"] < REPEAT_BELOW and draws.stopped is None:  # that call was the warm-up
             timing = generator("timing")
             with meter.uncounted():
                 seconds["draw"] = measure.median_seconds(lambda: fitted.draw(spec.n_samples, timing), spec.device)
-    _check_shape(draws.samples, spec, target.dim, dtype)
+    _check_shapes(draws, spec, target.dim, dtype)
     return draws
 
 
@@ -100,11 +100,20 @@ def _probe(target: Target, spec: RunSpec, dtype: torch.dtype) -> None:
             raise TargetError(f"{name} of target {spec.target!r} is NaN at {n_nan} of {N_PROBES} starting points")
 
 
-def _check_shape(samples: Tensor, spec: RunSpec, dim: int, dtype: torch.dtype) -> None:
-    expected = (spec.n_samples, dim)
-    if tuple(samples.shape) != expected or samples.dtype != dtype:
-        got = f"{tuple(samples.shape)} {samples.dtype}"
-        raise ValueError(f"sampler {spec.sampler!r} must return samples {expected} {dtype}, got {got}")
+def _check_shapes(draws: Draws, spec: RunSpec, dim: int, dtype: torch.dtype) -> None:
+    n = spec.n_samples
+    expected = {"samples": (n, dim), "log_weights": (n,), "log_density": (n,)}
+    if draws.chains is not None:
+        expected["chains"] = (*draws.chains.shape[:2], dim)
+    for name, shape in expected.items():
+        value: Tensor | None = getattr(draws, name)
+        if value is not None and (tuple(value.shape) != shape or value.dtype != dtype):
+            got = f"{tuple(value.shape)} {value.dtype}"
+            raise ValueError(f"sampler {spec.sampler!r} must return {name} {shape} {dtype}, got {got}")
+    for name in ("log_weights", "log_density"):
+        value = getattr(draws, name)
+        if value is not None and value.isnan().any():
+            raise ValueError(f"sampler {spec.sampler!r} must return {name} without NaN, got {int(value.isnan().sum())}")
 
 
 def _judge(draws: Draws, spec: RunSpec) -> tuple[Status, str]:

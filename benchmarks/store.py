@@ -16,7 +16,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +52,7 @@ class Record:
         environment: versions, revision, machine.
         diagnostics: of the fit and of the draws.
         log_z: the sampler's own estimate.
+        arrays: shapes of what draws.npz holds, by name.
         draws_sha256: of draws.npz; None if the run has no draws.
     """
 
@@ -65,6 +66,7 @@ class Record:
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
     diagnostics: dict[str, Any] = dataclasses.field(default_factory=dict)
     log_z: dict[str, float] | None = None
+    arrays: dict[str, list[int]] = dataclasses.field(default_factory=dict)
     draws_sha256: str | None = None
 
 
@@ -94,24 +96,33 @@ class Store:
         try:
             for folder in (self._runs, self._evaluations):
                 folder.mkdir(parents=True, exist_ok=True)
-            with (self.path / ".lock").open("w") as lock:  # released by the system when the process ends, however
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError as error:
-                    raise StoreError(f"store {self.path} is in use by another run; wait, or give another") from error
+            lock = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise self._unwritable(error) from error
+        with lock:  # released by the system when the process ends, however
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 for left_over in self._runs.glob(".*"):  # of a run that was killed while it wrote
                     shutil.rmtree(left_over)
                 with tempfile.TemporaryFile(dir=self.path) as probe:
                     probe.write(b"\0" * 1_000_000)
-                yield
-        except OSError as error:
-            raise StoreError(f"store {self.path} cannot be written: {error}; give another with --store") from error
+            except BlockingIOError as error:
+                raise StoreError(f"store {self.path} is in use by another run; wait, or give another") from error
+            except OSError as error:
+                raise self._unwritable(error) from error
+            yield
+
+    def _unwritable(self, error: OSError) -> StoreError:
+        return StoreError(f"store {self.path} cannot be written: {error}; give another with --store")
 
     # --- plan ---------------------------------------------------------------------------------------------------
 
-    def write_plan(self, plan: Plan) -> None:
-        """Store the plan; runs that are already planned for other cells of the same suite stay in it.
+    def write_plan(self, plan: Plan, valid: Collection[str]) -> None:
+        """Store the plan; earlier runs stay in it where they are ``valid``, so that a store can grow by parts.
 
+        Args:
+            plan: what is run now.
+            valid: run ids of the whole suite as it is now; runs of an older version, label or size go.
         Raises:
             StoreError: if the store holds another suite.
         """
@@ -120,7 +131,7 @@ class Store:
             before = self.plan()
             if before.suite != plan.suite:
                 raise StoreError(f"store {self.path} holds suite {before.suite!r}, not {plan.suite!r}: give another")
-            runs = {**{run.cell: run for run in before.runs}, **runs}
+            runs = {**{run.cell: run for run in before.runs if run.run_id in valid}, **runs}
         write_json(self.path / "plan.json", dataclasses.asdict(dataclasses.replace(plan, runs=list(runs.values()))))
 
     def plan(self) -> Plan:
@@ -141,9 +152,11 @@ class Store:
 
     # --- runs ---------------------------------------------------------------------------------------------------
 
-    def save(self, record: Record, draws: Draws | None) -> None:
+    def save(self, record: Record, draws: Draws | None) -> Record:
         """Write a run; one that is there already and may not be retried wins.
 
+        Returns:
+            The record that the store holds now.
         Raises:
             StoreError: if it cannot be written (disk full, read-only); nothing half-written stays under its name.
         """
@@ -154,15 +167,19 @@ class Store:
             if draws is not None:
                 packed = _pack(draws)
                 (temporary / "draws.npz").write_bytes(packed)
-                record = dataclasses.replace(record, draws_sha256=hashlib.sha256(packed).hexdigest())
+                shapes = {name: list(array.shape) for name, array in _arrays(draws).items()}
+                digest = hashlib.sha256(packed).hexdigest()
+                record = dataclasses.replace(record, draws_sha256=digest, arrays=shapes)
             write_json(temporary / "record.json", {"schema": SCHEMA, **dataclasses.asdict(record)})
-            if final.exists() and self.is_final(record.spec.run_id):
-                return
+            stored = self.record(record.spec.run_id) if self.is_final(record.spec.run_id) else None
+            if stored is not None:
+                return stored
             replaced = self._runs / f".{record.spec.run_id}-replaced"
             if final.exists():
                 final.rename(replaced)
             temporary.rename(final)
             shutil.rmtree(replaced, ignore_errors=True)
+            return record
         except OSError as error:
             raise StoreError(f"run {record.spec.title} cannot be stored in {self.path}: {error}") from error
         finally:
@@ -264,10 +281,14 @@ def _jsonable(value: Any) -> Any:
 
 
 def _pack(draws: Draws) -> bytes:
-    arrays = {name: getattr(draws, name) for name in ARRAYS if getattr(draws, name) is not None}
+    arrays: dict[str, Any] = {name: array.detach().cpu().numpy() for name, array in _arrays(draws).items()}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{name: array.detach().cpu().numpy() for name, array in arrays.items()})
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
+
+
+def _arrays(draws: Draws) -> dict[str, torch.Tensor]:
+    return {name: array for name in ARRAYS if (array := getattr(draws, name)) is not None}
 
 
 def _unpack(packed: bytes, record: Record) -> Draws:

@@ -1,5 +1,6 @@
 """Convergence diagnostics of chains, by arviz."""
 
+import math
 import warnings
 from collections.abc import Callable
 from typing import Literal
@@ -29,8 +30,13 @@ def worst_rhat(chains: Tensor) -> float:
 
 
 def smallest_ess(chains: Tensor) -> float:
-    """Smallest bulk effective sample size over the coordinates, all chains together; arguments as ``worst_rhat``."""
-    return float(np.min(_per_coordinate(chains, "ess")))
+    """Smallest bulk effective sample size over the coordinates, all chains together; arguments as ``worst_rhat``.
+
+    nan if some coordinate never moves (arviz would call every draw of it effective).
+    """
+    sizes = _per_coordinate(chains, "ess")
+    moves = (chains != chains[:1, :1]).any(0).any(0)
+    return float(np.min(sizes)) if moves.all() else math.nan
 
 
 def _per_coordinate(chains: Tensor, statistic: Literal["rhat", "ess"]) -> np.ndarray:

@@ -166,6 +166,8 @@ class LongChains:
     def draw(self, n_samples: int, generator: Generator, start: Tensor | None = None) -> Draws:
         """Exactly ``n_samples`` draws, in the order of time, all chains at one time after each other.
 
+        ``chains`` of the draws are the moves themselves, thinned only to at most 1,000 states of 64 chains.
+
         Chains that are stopped early repeat the rows kept so far evenly; if there are none, their current states.
 
         Raises:
@@ -175,16 +177,21 @@ class LongChains:
         if start is not None:
             raise ValueError(f"mode 'long' goes on from its burn-in, start must be None, got {tuple(start.shape)}")
         walk = Walk(self.x, self.meter, generator)
-        n_kept = math.ceil(n_samples / self.schedule.n_chains)
+        n_moves = self.schedule.thinning * math.ceil(n_samples / self.schedule.n_chains)
+        every = math.ceil(n_moves / MAX_KEPT)
         kept: list[Tensor] = []
-        while len(kept) < n_kept and walk.go(self.kernel, self.schedule.thinning):
-            kept.append(walk.x)
+        path: list[Tensor] = []  # denser than the draws, so that the ESS of the moves can be told
+        while walk.n_moves < n_moves and walk.move(self.kernel) is not None:
+            if walk.n_moves % self.schedule.thinning == 0:
+                kept.append(walk.x)
+            if walk.n_moves % every == 0:
+                path.append(walk.x[:MAX_CHAINS])
         states = torch.stack(kept or [walk.x])  # (n_kept, n_chains, dim)
         rows = torch.arange(n_samples, device=states.device) % states[..., 0].numel()
         stopped, reason = _worse_stop(walk, self.fit_stopped, self.fit_reason)
         return Draws(
             samples=states.flatten(0, 1)[rows],
-            chains=states[:: math.ceil(len(states) / MAX_KEPT), :MAX_CHAINS].transpose(0, 1).contiguous(),
+            chains=torch.stack(path or [walk.x[:MAX_CHAINS]], dim=1),
             stopped=stopped,
             reason=reason,
             diagnostics=walk.diagnostics,

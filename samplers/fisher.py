@@ -22,12 +22,12 @@ EXACT_TRACE_DIM = 10
 @register_sampler("fisher", version=1)
 @dataclass(frozen=True, kw_only=True)
 class Fisher:
-    """Fisher training (2023): the sampler minimises the Fisher divergence of the law of x0 = g_theta(z) from the target.
+    """Fisher training (2023): the sampler minimises the Fisher divergence of its law from the target, without noise.
 
-    F(theta) = E|s_q(x0) - s_theta(x0)|^2. The divergence of s_q - s_phi in the loss is an exact trace up to 10
-    dimensions, above that Hutchinson's estimate with one Rademacher vector per point. Training costs, per step and
-    latent, one log_prob, one score and dim + 1 Hessian-vector products (two with Hutchinson); a draw costs no
-    evaluation.
+    F(theta) = E|s_q(x0) - s_theta(x0)|^2 with x0 = g_theta(z). The divergence of s_q - s_phi in the loss is an exact
+    trace up to 10 dimensions, above that Hutchinson's estimate with one Rademacher vector per point. Training costs,
+    per step and latent, one log_prob, one score and dim + 1 Hessian-vector products (two with Hutchinson); a draw
+    costs no evaluation.
 
     The score network is trained by denoising as for the other methods, so it learns the score of x0 + s eps and not
     of x0, a bias of order s^2 that is not corrected.

@@ -175,7 +175,13 @@ class Meter:
     def _detached_log_prob_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if isinstance(self._target, HasScore):
             with torch.no_grad():
-                return self._evaluate(x), self._target.score(x)
+                log_prob, score = self._evaluate(x), self._target.score(x)
+            if score.shape != x.shape or score.dtype != x.dtype:
+                raise TargetError(
+                    f"{type(self._target).__name__}.score must map {tuple(x.shape)} {x.dtype} to the same, "
+                    f"got {tuple(score.shape)} {score.dtype}"
+                )
+            return log_prob, score
         inputs = x.detach().requires_grad_()
         with torch.enable_grad():
             log_prob = self._evaluate(inputs)

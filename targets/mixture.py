@@ -88,7 +88,7 @@ class GaussianMixture:
 
     @cached_property
     def modes(self) -> Modes:
-        """Modes: the component of largest responsibility, components that overlap merged, -1 outside its 99.9% region.
+        """Modes: the likeliest component whose 99.9% region holds the point, components that overlap merged, else -1.
 
         Two components are merged when the Bayes error of telling them apart, were they equally likely, exceeds 5%. The
         masses are those of this assignment, by quadrature.
@@ -149,9 +149,9 @@ class GaussianMixture:
         return self._log_factors.like(x) - 0.5 * radius2, radius2
 
     def _likeliest(self, log_joint: Tensor, radius2: Tensor) -> tuple[Tensor, Tensor]:
-        """Component of largest responsibility, and whether the point lies in its region: both ``(...)``."""
-        component = log_joint.argmax(-1)
-        return component, radius2.gather(-1, component[..., None])[..., 0] <= self._region
+        """Likeliest of the components whose region holds the point, and whether there is one: both ``(...)``."""
+        outside = radius2 > self._region
+        return log_joint.masked_fill(outside, -math.inf).argmax(-1), ~outside.all(-1)
 
     def _assignment_of_components(self) -> tuple[Tensor, Tensor]:
         """Where the draws of each component (rows) go: both of shape ``(n_components, n_components)``.

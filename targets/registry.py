@@ -199,8 +199,13 @@ def _checked(name: str, hint: Any, value: Any, field: "dataclasses.Field[Any]") 
         return tuple(_checked(name, item, part, field) for part in value)
     if hint is type(None) and value is None:
         return None
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if hint is float and (is_number or value in ("inf", "-inf")):  # JSON has no infinities
         return float(value)
+    if origin is Mapping or (isinstance(origin, type) and issubclass(origin, Mapping)):
+        if isinstance(value, Mapping):
+            return value
+        raise ValueError(f"{name} must be a table, got {value!r}")
     is_bool_as_int = hint is int and isinstance(value, bool)
     if isinstance(hint, type) and origin is None and isinstance(value, hint) and not is_bool_as_int:
         return value

@@ -42,7 +42,7 @@ def run_here(plugin: Path) -> Callable[[Suite, Path], None]:
         runs = make_plan(suite, plugins=[plugin])
         store = Store(path)
         with store.locked():
-            store.write_plan(Plan(suite.name, suite.description, list(suite.metrics), runs))
+            store.write_plan(Plan(suite.name, suite.description, list(suite.metrics), runs), set())
             for spec in runs:
                 store.save(*execute(spec))
 

@@ -12,6 +12,7 @@ import pytest
 from samplerbench.benchmarks import run_suite
 from samplerbench.benchmarks.engine import Outcome
 from samplerbench.benchmarks.plan import Suite
+from samplerbench.benchmarks.store import Store
 
 WAYS = {
     "not": "ok",
@@ -90,10 +91,10 @@ samplers = [
 """
 SUITE = """
 n_samples = 50
-seeds = 6
+seeds = 20
 metrics = ["energy_w1"]
 targets = ["plain_normal"]
-samplers = [{ name = "misbehaving", parameters = { sleep = 0.5 } }]
+samplers = [{ name = "misbehaving", parameters = { sleep = 0.3 } }]
 """
 
 
@@ -124,10 +125,10 @@ def test_killed_at_any_moment_it_goes_on_where_it_stopped(plugin: Path, tmp_path
     _, alive = psutil.wait_procs(workers, timeout=30)
     assert not alive, "a worker outlived its parent"
     before = _done(store)
-    assert 2 <= len(before) < 6
+    assert 2 <= len(before) < 20
     subprocess.run(command, check=True)
     after = _done(store)
-    assert len(after) == 6
+    assert len(after) == 20
     assert {run: after[run] for run in before} == before  # nothing was computed twice
 
 
@@ -138,3 +139,19 @@ def _done(store: Path) -> dict[str, int]:
 def test_workers_must_be_positive(make_suite: Callable[..., Suite], plugin: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="workers must be at least 1, got 0"):
         run_suite(make_suite(), tmp_path, plugins=[plugin], workers=0)
+
+
+def test_what_no_record_can_hold_is_a_failure_with_its_cause(
+    make_suite: Callable[..., Suite], plugin: Path, tmp_path: Path
+) -> None:
+    frame = run_suite(make_suite("unrecordable"), tmp_path, plugins=[plugin])
+    assert list(frame["status"]) == ["failed"]
+    assert "the run cannot be recorded: TypeError" in frame.loc[0, "reason"]
+
+
+def test_a_smaller_suite_drops_the_cells_that_it_no_longer_has(
+    make_suite: Callable[..., Suite], plugin: Path, tmp_path: Path
+) -> None:
+    run_suite(make_suite("not", "inapplicable"), tmp_path, plugins=[plugin])
+    run_suite(make_suite("not", n_samples=100), tmp_path, plugins=[plugin])
+    assert [(run.sampler_label, run.n_samples) for run in Store(tmp_path).plan().runs] == [("not", 100)]

@@ -1,3 +1,4 @@
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -82,3 +83,16 @@ def test_floors_belong_to_the_registered_parameters(run_here: Run, tmp_path: Pat
 def test_a_directory_that_is_no_store_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="is not a store"):
         evaluate_store(tmp_path)
+
+
+def test_values_of_other_draws_are_not_kept(make_suite: Callable[..., Suite], run_here: Run, tmp_path: Path) -> None:
+    run_here(make_suite(), tmp_path)
+    first = evaluate_store(tmp_path)
+    (cache,) = (tmp_path / "evaluations").iterdir()
+    table = json.loads(cache.read_text())
+    for result in table["values"].values():
+        result["values"] = dict.fromkeys(result["values"], 7.0)
+    cache.write_text(json.dumps(table))
+    assert set(evaluate_store(tmp_path)["value"].dropna()) == {7.0}  # kept
+    cache.write_text(json.dumps({**table, "draws_sha256": "of other draws"}))
+    assert evaluate_store(tmp_path).equals(first)

@@ -10,7 +10,7 @@ from scipy import stats
 
 from samplerbench.benchmarks import build_leaderboard, evaluate_store
 from samplerbench.benchmarks.leaderboard import write_leaderboard
-from samplerbench.benchmarks.plan import Suite
+from samplerbench.benchmarks.plan import Suite, parse_suite
 from samplerbench.benchmarks.store import Store
 
 Run = Callable[[Suite, Path], None]
@@ -79,3 +79,39 @@ def test_markdown_shows_statuses_and_reasons(store: Path, tmp_path: Path) -> Non
     assert "| not | ok (3/3) |" in text
     assert "| raise | failed (0/3) |" in text
     assert "* raise: RuntimeError: the method broke" in text
+
+
+def test_a_row_with_a_lost_seed_is_not_judged_by_its_survivors(store: Path) -> None:
+    values = evaluate_store(store)
+    lost = (values["sampler"] == "not") & (values["seed"] > 0)
+    chosen = values["metric"] == "sliced_w2"
+    values.loc[chosen, ["floor", "ratio", "z"]] = 1.0
+    values["at_floor"] = np.where(chosen, True, None)
+    whole = build_leaderboard(store, metrics=values).iloc[0]
+    assert (whole["primary_ratio"], whole["sliced_w2_at_floor"]) == (1.0, 1.0)
+    values.loc[lost, ["value", "floor", "ratio", "z"]] = np.nan
+    values.loc[lost, "at_floor"] = None
+    values.loc[lost, "reason"] = "diverged"
+    survivor = build_leaderboard(store, metrics=values).iloc[0]
+    assert np.isnan(survivor["primary_ratio"])
+    assert survivor["sliced_w2_at_floor"] == pytest.approx(1 / 3)
+
+
+def test_draws_of_chains_count_by_their_effective_size(run_here: Run, tmp_path: Path) -> None:
+    table = {
+        "n_samples": 128,
+        "metrics": ["ess_bulk"],
+        "targets": ["plain_normal"],
+        "samplers": [
+            {"name": "mala", "label": mode, "parameters": {"mode": mode, "n_steps": 20, "burn_in": 100, "thinning": 5}}
+            for mode in ("restart", "long")
+        ],
+    }
+    run_here(parse_suite(table, "chains"), tmp_path)
+    board = build_leaderboard(tmp_path).set_index("sampler")
+    per_draw = board["gradient_equivalents_per_effective_draw"]
+    assert per_draw["restart"] == 21
+    assert per_draw["long"] == pytest.approx(64 * 11 / board.loc["long", "ess_bulk_mean"])
+    values = evaluate_store(tmp_path)
+    unknown = values.assign(value=np.nan)
+    assert np.isnan(build_leaderboard(tmp_path, metrics=unknown).set_index("sampler").loc["long", per_draw.name])

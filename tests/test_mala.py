@@ -129,13 +129,13 @@ def test_long_mode_goes_on_from_its_burn_in() -> None:
     assert isinstance(fitted, LongChains)
     draws = fitted.draw(7, generator(1))
     state, noise = State.at(fitted.x, meter), generator(1)
-    kept = []
-    for _ in range(2):
-        state = fitted.kernel(fitted.kernel(state, meter, noise), meter, noise)
-        kept.append(state.x)
-    assert torch.equal(draws.samples, torch.cat(kept)[:7])
+    path = []
+    for _ in range(4):
+        state = fitted.kernel(state, meter, noise)
+        path.append(state.x)
+    assert torch.equal(draws.samples, torch.cat(path[1::2])[:7])
     assert draws.chains is not None
-    assert torch.equal(draws.chains, torch.stack(kept, dim=1))
+    assert torch.equal(draws.chains, torch.stack(path, dim=1))
 
 
 def test_budget_cuts_the_draw_and_the_fit() -> None:

@@ -81,3 +81,9 @@ def test_metrics_read_the_chains_of_the_draws() -> None:
     assert METRICS.get("rhat")(draws, Truth(), seed=0) == {"rhat": worst_rhat(chains)}
     assert METRICS.get("ess_bulk")(draws, Truth(), seed=0) == {"ess_bulk": smallest_ess(chains)}
     assert METRICS.get("rhat").missing(Draws(samples=chains[0]), Truth()) == "needs chains"
+
+
+def test_a_coordinate_that_never_moves_has_no_effective_size() -> None:
+    chains = torch.randn(4, 50, 2, generator=Generator().manual_seed(0))
+    chains[..., 1] = 1.0
+    assert math.isnan(smallest_ess(chains))

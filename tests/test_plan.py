@@ -1,13 +1,15 @@
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from samplerbench.benchmarks.plan import RunSpec, Suite, load_suite, make_plan, parse_suite, suite_names
 
-TABLE = {
+TABLE: dict[str, Any] = {
     "n_samples": 100,
     "metrics": ["sliced_w2", {"name": "w2", "n_samples": 50}],
     "targets": ["donut"],
@@ -24,11 +26,12 @@ def test_every_shipped_suite_can_be_planned() -> None:
 def test_quick_holds_the_six_samplers_and_four_targets() -> None:
     suite = load_suite("quick")
     assert {item.name for item in suite.samplers} == {"dft", "fisher", "kl", "svgd", "ula", "mala"}
-    assert {item.name for item in suite.targets} == {"donut", "ring8", "funnel10", "breast_cancer_full"}
+    assert {item.name for item in suite.targets} == {"donut", "ring8", "funnel10", "breast_cancer_train"}
 
 
 def test_plan_is_plain_json_and_comes_back_equal() -> None:
-    for run in make_plan(parse_suite(TABLE, "s")):
+    infinite = {"name": "mala", "label": "plain", "parameters": {"max_drift": math.inf}}
+    for run in make_plan(parse_suite({**TABLE, "samplers": [*TABLE["samplers"], infinite]}, "s")):
         assert RunSpec(**json.loads(json.dumps(dataclasses.asdict(run)))) == run
 
 
@@ -67,7 +70,11 @@ def test_identity_ignores_what_does_not_decide_it(change: dict[str, object]) -> 
         ({"n_samples": 1}, "n_samples"),
         ({"seeds": 0}, "seeds must be at least 1, got 0"),
         ({"seeds": "two"}, "seeds must be int, got 'two'"),
-        ({"targets": []}, "targets must be given"),
+        ({"targets": []}, "targets must be a list that is not empty"),
+        ({"targets": "donut"}, "targets must be a list that is not empty, got 'donut'"),
+        ({"samplers": [{"name": "mala", "parameters": 3}]}, "parameters must be a table, got 3"),
+        ({"samplers": [{"name": "mala", "label": 3}]}, "label must be str, got 3"),
+        ({"metrics": ["w2", {"name": "w2", "n_samples": 50}]}, "metrics must differ, got w2 more than once"),
         ({"extra": 1}, "unknown parameter 'extra'"),
         ({"dtype": "float16"}, "dtype must be one of 'float32', 'float64', got 'float16'"),
         ({"metrics": [{"name": "w2", "n_samples": 101}]}, r"n_samples of metric w2 must be in 2..100, got 101"),

@@ -47,7 +47,8 @@ def test_a_run_comes_back_as_it_was_stored(store: Store, spec: RunSpec) -> None:
     assert record is not None
     assert record.draws_sha256 is not None
     assert record.diagnostics == {"trace": [1.0, 2.0]}
-    assert dataclasses.replace(record, draws_sha256=None, diagnostics=kept.diagnostics) == kept
+    assert record.arrays == {"samples": [3, 2], "log_weights": [3], "chains": [1, 3, 2]}
+    assert dataclasses.replace(record, draws_sha256=None, arrays={}, diagnostics=kept.diagnostics) == kept
     back = store.draws(record)
     assert torch.equal(back.samples, draws().samples)
     assert back.chains is not None
@@ -129,14 +130,16 @@ def test_a_store_below_a_file_cannot_be_made(tmp_path: Path) -> None:
         pass
 
 
-def test_plans_of_one_suite_are_merged_and_a_new_version_replaces_the_old_run(store: Store, spec: RunSpec) -> None:
+def test_plans_of_one_suite_are_merged_and_runs_of_an_old_version_go(store: Store, spec: RunSpec) -> None:
     other = dataclasses.replace(spec, seed=1)
     newer = dataclasses.replace(spec, sampler_version=2)
-    store.write_plan(Plan("s", "", [], [spec]))
-    store.write_plan(Plan("s", "", [], [other, newer]))
-    assert {run.run_id for run in store.plan().runs} == {other.run_id, newer.run_id}
+    store.write_plan(Plan("s", "", [], [spec]), {spec.run_id})
+    store.write_plan(Plan("s", "", [], [other]), {spec.run_id, other.run_id})
+    assert {run.run_id for run in store.plan().runs} == {spec.run_id, other.run_id}
+    store.write_plan(Plan("s", "", [], [other]), {newer.run_id, other.run_id})  # the old version's cell goes
+    assert [run.run_id for run in store.plan().runs] == [other.run_id]
     with pytest.raises(StoreError, match="holds suite 's', not 't'"):
-        store.write_plan(Plan("t", "", [], [spec]))
+        store.write_plan(Plan("t", "", [], [spec]), set())
 
 
 def test_a_directory_without_a_plan_is_not_a_store(tmp_path: Path) -> None:

@@ -113,14 +113,13 @@ def test_long_mode_keeps_every_thinned_state_of_every_chain() -> None:
     draws = fitted.draw(10, generator(1))
     state = State.at(fitted.x, meter)
     noise = generator(1)
-    kept = []
-    for move in range(1, 10):
+    path = []
+    for _ in range(9):
         state = fitted.kernel(state, meter, noise)
-        if move % 3 == 0:
-            kept.append(state.x)
+        path.append(state.x)
     assert draws.chains is not None
-    assert torch.equal(draws.chains, torch.stack(kept, dim=1))
-    assert torch.equal(draws.samples, torch.cat(kept)[:10])  # rows 0-3: all chains at the first kept time
+    assert torch.equal(draws.chains, torch.stack(path, dim=1))
+    assert torch.equal(draws.samples, torch.cat(path[2::3])[:10])  # rows 0-3: all chains at the first kept time
 
 
 def test_long_mode_keeps_at_most_64_chains_of_1000_states() -> None:
@@ -128,7 +127,7 @@ def test_long_mode_keeps_at_most_64_chains_of_1000_states() -> None:
     draws = fitted.draw(70 * 1_500, generator(1))
     assert draws.chains is not None
     assert draws.chains.shape == (64, 750, 1)
-    assert torch.equal(draws.chains[:, 1], draws.samples[2 * 70 : 2 * 70 + 64])
+    assert torch.equal(draws.chains[:, 1], draws.samples[3 * 70 : 3 * 70 + 64])  # every second move
     assert draws.samples.shape == (105_000, 1)
 
 
@@ -176,7 +175,7 @@ def test_budget_cuts_long_chains_and_repeats_their_rows_evenly() -> None:
     assert meter.counts["draw"].score == 4 * 9
     assert torch.equal(draws.samples, whole.samples[torch.arange(17) % 8])
     assert draws.chains is not None
-    assert draws.chains.shape == (4, 2, 2)
+    assert draws.chains.shape == (4, 8, 2)
 
     meter = Meter(Normal(1.0, 1.0), budget=Budget(draw=4 * 3))
     fitted = long(meter, n_chains=4, burn_in=5, thinning=3)

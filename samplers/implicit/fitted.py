@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Generator, Tensor
 
+from ...targets.checks import require_at_least
 from ...targets.draws import Draws
 from ..base import normal_like
 from .trainer import Trained
@@ -41,7 +42,7 @@ class FittedImplicit:
         trace = self.trained.trace
         n_steps = trace.shape[1]
         per_value = max(1, math.ceil(n_steps / TRACE_LENGTH))
-        blocks = trace.to(torch.float64).split(per_value, dim=1) if n_steps else ()
+        blocks = torch.split(trace.to(torch.float64), per_value, dim=1) if n_steps else ()
         return {
             "n_steps": n_steps,
             "n_steps_per_loss": per_value,
@@ -53,15 +54,16 @@ class FittedImplicit:
         """Exactly ``n_samples`` independent draws.
 
         Raises:
-            ValueError: if ``start`` is given: the draws start from the latents.
+            ValueError: if ``start`` is given (the draws start from the latents), or ``n_samples`` is below 1.
         """
+        require_at_least(1, n_samples=n_samples)
         if start is not None:
             raise ValueError(f"start must be None: one-pass samplers start from latents, got {tuple(start.shape)}")
         network = self.trained.last if self.output == "last" else self.trained.average
         like = next(network.parameters())
         samples = torch.empty(n_samples, network.dim, device=like.device, dtype=like.dtype)
         with torch.no_grad():
-            for rows in samples.split(BLOCK):
+            for rows in torch.split(samples, BLOCK):
                 z = like.new_empty(len(rows), network.latent_dim).normal_(generator=generator)
                 rows.copy_(network(z))
                 if self.noise:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional
 
 from ...targets.checks import require_at_least, require_positive
 from ...targets.meter import Meter
@@ -37,45 +37,48 @@ class Network:
 class MLP(nn.Module):
     """Fully connected network of SiLU units (smooth: losses differentiate it twice in its input), zero at the start.
 
-    Weights are N(0, 1 / n_inputs) and biases zero, but the last layer is zero altogether.
+    Hidden weights are N(0, 1 / n_inputs), all others zero.
     """
 
     def __init__(self, n_in: int, n_out: int, shape: Network, meter: Meter, generator: Generator) -> None:
         super().__init__()
-        widths = [n_in, *[shape.width] * shape.depth, n_out]
-        layers = [_linear(a, b, meter) for a, b in pairwise(widths)]
-        for layer in layers:
-            nn.init.normal_(layer.weight, std=layer.in_features**-0.5, generator=generator)
-            nn.init.zeros_(layer.bias)
-        nn.init.zeros_(layers[-1].weight)
-        self.layers = nn.ModuleList(layers)
+        layers: list[nn.Module] = []
+        for a, b in pairwise([n_in, *[shape.width] * shape.depth]):
+            layer = _zero_linear(a, b, meter)
+            nn.init.normal_(layer.weight, std=a**-0.5, generator=generator)
+            layers += [layer, nn.SiLU()]
+        self.layers = nn.Sequential(*layers, _zero_linear(shape.width, n_out, meter))
 
     def forward(self, y: Tensor) -> Tensor:
         """Maps ``(..., n_in)`` to ``(..., n_out)``."""
-        *hidden, last = self.layers
-        for layer in hidden:
-            y = functional.silu(layer(y))
-        output: Tensor = last(y)
+        output: Tensor = self.layers(y)
         return output
 
 
 class SamplerNetwork(nn.Module):
-    """g(z) = start_scale z + net(z) with z ~ N(0, I); a latent of another dimension is cut or padded with zeros."""
+    """g(z) = A z + b + net(z) with z ~ N(0, I); A and b are trained too, from start_scale times the identity and 0.
+
+    Where the dimensions of z and g differ, the identity is cut or padded with zeros. Near-Gaussian laws of unequal
+    widths are much easier to reach for A than for the network, which would first have to learn to be linear.
+    """
 
     def __init__(self, shape: Network, meter: Meter, generator: Generator) -> None:
         super().__init__()
-        self.dim, self.start_scale = meter.dim, shape.start_scale
-        self.latent_dim = shape.latent_dim or meter.dim
+        self.latent_dim, self.dim = shape.latent_dim or meter.dim, meter.dim
         self.net = MLP(self.latent_dim, self.dim, shape, meter, generator)
+        self.linear = _zero_linear(self.latent_dim, self.dim, meter)
+        with torch.no_grad():
+            self.linear.weight.fill_diagonal_(shape.start_scale)
 
     def forward(self, z: Tensor) -> Tensor:
         """Latents ``(n, latent_dim)`` to y0 = x0 / scale, ``(n, dim)``."""
-        linear = functional.pad(z, (0, self.dim - self.latent_dim))
-        output: Tensor = self.start_scale * linear + self.net(z)
+        output: Tensor = self.linear(z) + self.net(z)
         return output
 
 
-def _linear(n_in: int, n_out: int, meter: Meter) -> nn.Linear:
-    """A layer whose weights are not set: nn.Linear would draw them from the global generator."""
+def _zero_linear(n_in: int, n_out: int, meter: Meter) -> nn.Linear:
+    # skip_init, since nn.Linear draws its weights from the global generator
     layer: nn.Linear = nn.utils.skip_init(nn.Linear, n_in, n_out, device=meter.device, dtype=meter.dtype)  # type: ignore[no-untyped-call]
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
     return layer

@@ -52,7 +52,9 @@ class WrongShape(PlainNormal):
 class Misbehaving:
     """Draws N(0, scale^2 I) after going wrong in the way that ``how`` says."""
 
-    how: Literal["not", "raise", "diverge", "few", "hang", "die", "uninstalled", "inapplicable", "spend"] = "not"
+    how: Literal[
+        "not", "raise", "diverge", "few", "hang", "die", "uninstalled", "inapplicable", "spend", "unrecordable"
+    ] = "not"
     sleep: float = 0.0
 
     def fit(self, meter: Meter, generator: Generator) -> "FittedMisbehaving":
@@ -82,4 +84,5 @@ class FittedMisbehaving:
         samples = self.meter.start(n_samples, generator)
         if self.config.how == "diverge":
             samples[0] = float("nan")
-        return Draws(samples=samples[1:] if self.config.how == "few" else samples)
+        diagnostics = {"modes": {1, 2}} if self.config.how == "unrecordable" else {}
+        return Draws(samples=samples[1:] if self.config.how == "few" else samples, diagnostics=diagnostics)
