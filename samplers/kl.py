@@ -26,7 +26,8 @@ class KL:
     Attributes:
         network, training: see there; ours.
         noise: s in units of scale. The law of x, not of x0, is fitted to the target, so x0 is deconvolved; s should
-            stay below a third of the narrowest width. The score network learns slower as s falls.
+            stay below a third of the narrowest width. The score network learns slower as s falls. That width is not
+            public: on ill-conditioned targets the default is above it.
         output: the last iterate of theta or its moving average.
         returns: the noised x, which the loss makes match the target, or x0.
 
