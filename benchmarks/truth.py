@@ -157,7 +157,7 @@ class TruthSource:
     def _predictive(self) -> Predictive | None:
         if not isinstance(self.target, HasPredictive):
             return None
-        return Predictive(self.target.predict, self.target.held_out_labels)
+        return Predictive(self.target.log_odds, self.target.held_out_labels)
 
 
 def build_truth(target: Target, n_samples: int, seed: int) -> Truth:

@@ -19,11 +19,11 @@ class Predictive:
     """Posterior predictive on held-out data.
 
     Attributes:
-        predict: parameters ``(n, dim)`` to probabilities of class 1 ``(n, n_rows)``.
+        log_odds: parameters ``(n, dim)`` to log odds of class 1 ``(n, n_rows)``.
         labels: 0 or 1, shape ``(n_rows,)``.
     """
 
-    predict: Callable[[Tensor], Tensor]
+    log_odds: Callable[[Tensor], Tensor]
     labels: Tensor
 
 

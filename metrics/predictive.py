@@ -1,7 +1,10 @@
 """Posterior predictive quality on held-out data."""
 
+import math
+
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from ..targets.draws import Draws
 from .base import Predictive, Truth, Values, register_metric
@@ -10,29 +13,22 @@ from .points import as_points, known
 ROWS_PER_BLOCK = 1_000  # parameters whose predictions are held at once
 
 
-def predictive_mean(x: Tensor, predictive: Predictive) -> Tensor:
-    """Posterior predictive probability of class 1: the mean of ``predict`` over the draws.
+def log_predictive(x: Tensor, predictive: Predictive) -> Tensor:
+    """Log of the posterior predictive probabilities: of the mean over the draws of P(class | parameters).
 
     Args:
         x: parameters, shape ``(n, dim)``.
         predictive: of the held-out data.
     Returns:
-        Shape ``(n_rows,)``, float64.
+        For class 0 and class 1, shape ``(2, n_rows)``, float64; in logs, so that certainty does not saturate.
     Raises:
         ValueError: if there are fewer than 2 draws or they are not finite.
     """
-    parts = torch.split(as_points(x, "x"), ROWS_PER_BLOCK)
-    return torch.stack([predictive.predict(part).sum(0) for part in parts]).sum(0) / len(x)
-
-
-def accuracy_of(probability: Tensor, labels: Tensor) -> float:
-    """Share of rows whose class 1 probability (shape ``(n_rows,)``) is above 1/2 exactly when the label is 1."""
-    return ((probability > 0.5) == (labels > 0.5)).to(torch.float64).mean().item()
-
-
-def nll_of(probability: Tensor, labels: Tensor) -> float:
-    """Mean negative log probability of the labels, in nats; both of shape ``(n_rows,)``."""
-    return -torch.where(labels > 0.5, probability.log(), torch.log1p(-probability)).mean().item()
+    parts = []
+    for block in torch.split(as_points(x, "x"), ROWS_PER_BLOCK):
+        log_odds = predictive.log_odds(block)
+        parts.append(logsigmoid(torch.stack([-log_odds, log_odds])).logsumexp(1))
+    return torch.stack(parts).logsumexp(0) - math.log(len(x))
 
 
 @register_metric(
@@ -46,8 +42,9 @@ def nll_of(probability: Tensor, labels: Tensor) -> float:
 )
 def accuracy(draws: Draws, truth: Truth, *, seed: int) -> Values:
     """Accuracy of the posterior predictive on held-out rows."""
-    probability, labels = _prediction(draws, truth)
-    return {"accuracy": accuracy_of(probability, labels)}
+    log_probability, labels = _prediction(draws, truth)
+    predicted = log_probability[1] > log_probability[0]
+    return {"accuracy": (predicted == labels).to(torch.float64).mean().item()}
 
 
 @register_metric(
@@ -60,11 +57,12 @@ def accuracy(draws: Draws, truth: Truth, *, seed: int) -> Values:
 )
 def nll(draws: Draws, truth: Truth, *, seed: int) -> Values:
     """Negative log likelihood of the posterior predictive on held-out rows."""
-    probability, labels = _prediction(draws, truth)
-    return {"nll": nll_of(probability, labels)}
+    log_probability, labels = _prediction(draws, truth)
+    return {"nll": -torch.where(labels, log_probability[1], log_probability[0]).mean().item()}
 
 
 def _prediction(draws: Draws, truth: Truth) -> tuple[Tensor, Tensor]:
+    """Log probabilities ``(2, n_rows)`` and whether the label is 1 ``(n_rows,)``."""
     predictive = known(truth.predictive, "predictive")
-    probability = predictive_mean(draws.samples, predictive)
-    return probability, predictive.labels.to(probability.device)
+    log_probability = log_predictive(draws.samples, predictive)
+    return log_probability, predictive.labels.to(log_probability.device) > 0.5

@@ -113,8 +113,8 @@ class HasView(Protocol):
 class HasPredictive(Protocol):
     """A posterior with held-out data."""
 
-    def predict(self, x: Tensor) -> Tensor:
-        """Probability of class 1 for each held-out row under each parameter: ``(n, dim)`` to ``(n, n_rows)``."""
+    def log_odds(self, x: Tensor) -> Tensor:
+        """Log odds of class 1 for each held-out row under each parameter: ``(n, dim)`` to ``(n, n_rows)``."""
         ...
 
     @property

@@ -111,9 +111,9 @@ class TrainedLogisticRegression(LogisticRegression):
         """Labels 0 or 1 of the held-out rows, shape ``(n_rows,)``, int64."""
         return DATA[self.data]()[1][self._split()[1]]
 
-    def predict(self, x: Tensor) -> Tensor:
-        """Probability of class 1 for each held-out row under each parameter: ``(n, dim)`` to ``(n, n_rows)``."""
-        return torch.sigmoid(x @ self._held_out_design.like(x).T)
+    def log_odds(self, x: Tensor) -> Tensor:
+        """Log odds of class 1 for each held-out row under each parameter: ``(n, dim)`` to ``(n, n_rows)``."""
+        return x @ self._held_out_design.like(x).T
 
     @cached_property
     def _held_out_design(self) -> PerDevice:

@@ -30,7 +30,7 @@ def truth() -> Truth:
         moments=Moments(torch.tensor([0.0, 0.0, 1.0, 1.0]), torch.tensor([1.0, 1.0, 2.0, 2.0])),
         bandwidth=1.5,
         spacing=0.1,
-        predictive=Predictive(lambda x: x.sigmoid(), torch.tensor([0, 1])),
+        predictive=Predictive(lambda x: x, torch.tensor([0, 1])),
     )
 
 

@@ -182,13 +182,13 @@ def test_mode_masses_are_those_of_the_assignment(target: Target, draws: Tensor) 
     assert stats.chisquare(counts.numpy(), (shares * len(draws)).numpy()).pvalue > LEVEL
 
 
-def test_predictions_are_probabilities(target: Target, draws: Tensor) -> None:
+def test_predictions_are_finite_log_odds(target: Target, draws: Tensor) -> None:
     if not isinstance(target, HasPredictive):
         pytest.skip("no held-out data")
     labels = target.held_out_labels
-    probability = target.predict(draws[:7].float())
-    assert probability.shape == (7, len(labels))
-    assert ((probability >= 0) & (probability <= 1)).all()
+    log_odds = target.log_odds(draws[:7].float())
+    assert log_odds.shape == (7, len(labels))
+    assert log_odds.isfinite().all()
     assert set(labels.tolist()) == {0, 1}
 
 

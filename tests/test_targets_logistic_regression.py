@@ -58,14 +58,13 @@ def test_predictions_on_the_held_out_rows(parameters: np.ndarray) -> None:
     train, held_out = features[order[:455]], features[order[455:]]
     design = np.column_stack([np.ones(114), held_out / train.std(axis=0)])
     target = targets.get("breast_cancer_train")
-    expected = torch.from_numpy(special.expit(parameters @ design.T))
-    torch.testing.assert_close(target.predict(torch.from_numpy(parameters)), expected)
+    torch.testing.assert_close(target.log_odds(torch.from_numpy(parameters)), torch.from_numpy(parameters @ design.T))
     assert target.held_out_labels.tolist() == labels[order[455:]].tolist()
 
 
 def test_the_posterior_predicts() -> None:
     target = targets.get("breast_cancer_train")
-    mean_probability = target.predict(target.reference()).mean(0)
+    mean_probability = target.log_odds(target.reference()).sigmoid().mean(0)
     assert ((mean_probability > 0.5) == (target.held_out_labels == 1)).double().mean() > 0.9
 
 
