@@ -119,14 +119,12 @@ def test_one_update_by_hand() -> None:
 
 
 def test_gaussian_mean_and_covariance_are_recovered() -> None:
-    """At least as well as n independent draws would in 4 standard errors."""
-    n = 400
-    draws = SVGD(step_size=0.02).fit(Meter(Normal()), generator()).draw(n, generator(1))
+    """With the defaults; finitely many particles have a slightly smaller covariance, here by 3 to 4%."""
+    draws = SVGD().fit(Meter(Normal()), generator()).draw(400, generator(1))
     x = draws.samples.double()
-    variances = Normal.covariance.diagonal()
-    assert ((x.mean(0) - Normal.mean).abs() < 4 * (variances / n).sqrt()).all()
-    sd = ((Normal.covariance.square() + variances.outer(variances)) / n).sqrt()
-    assert ((x.T.cov() - Normal.covariance).abs() < 4 * sd).all()
+    sds = Normal.covariance.diagonal().sqrt()
+    assert ((x.mean(0) - Normal.mean).abs() < 0.01 * sds).all()
+    assert ((x.T.cov() - Normal.covariance).abs() < 0.06 * sds.outer(sds)).all()
 
 
 def test_counts_budget_and_seeds() -> None:
