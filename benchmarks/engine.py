@@ -2,7 +2,7 @@
 
 Each slot owns one spawned process, so that a worker that is killed or out of time costs exactly its own run. (The
 process pool of the standard library has no public way to stop its worker before Python 3.14.) This module imports
-torch nowhere at load time: a worker sets its threads first.
+torch nowhere at load time: the command line answers at once, and a worker loads torch with its threads already set.
 """
 
 import dataclasses
@@ -39,13 +39,12 @@ _THREADS = {  # read when the libraries are loaded; spinning threads on busy cor
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one run ended; ``stored`` is False if its record could not be written, ``reason`` then says why."""
+    """How one run ended; "failed" also where its record could not be written, ``reason`` then says why."""
 
     spec: "RunSpec"
     status: "Status"
     reason: str
     seconds: float
-    stored: bool = True
 
 
 @dataclass
@@ -235,7 +234,7 @@ def _save(store: Path, record: "Record", draws: "Draws | None", seconds: float) 
     try:
         stored = Store(store).save(record, draws)
     except StoreError as error:
-        return Outcome(record.spec, "failed", str(error), seconds, stored=False)
+        return Outcome(record.spec, "failed", str(error), seconds)
     except Exception as error:  # the sampler returned what no record can hold
         reason = f"the run cannot be recorded: {type(error).__name__}: {error}"
         bare = Record(spec=record.spec, status="failed", reason=reason, traceback=traceback.format_exc())

@@ -18,7 +18,7 @@ from ..targets.meter import derive_generator
 from ..targets.registry import load_plugin
 from .floors import load_floor
 from .plan import MetricItem, RunSpec
-from .store import Plan, Record, Store, StoreError
+from .store import ARRAYS, Plan, Record, Store, StoreError
 from .truth import TruthSource
 
 COLUMNS = [
@@ -186,9 +186,5 @@ def _rows(run: RunSpec, status: str, item: MetricItem, result: dict[str, Any]) -
 
 
 def _to(draws: Draws, device: str) -> Draws:
-    moved = {
-        name: value.to(device)
-        for name in ("samples", "log_weights", "log_density", "chains")
-        if (value := getattr(draws, name)) is not None
-    }
+    moved = {name: value.to(device) for name in ARRAYS if (value := getattr(draws, name)) is not None}
     return dataclasses.replace(draws, **moved)

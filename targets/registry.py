@@ -202,7 +202,7 @@ def _checked(name: str, hint: Any, value: Any, field: "dataclasses.Field[Any]") 
     is_number = isinstance(value, int) and not isinstance(value, bool)
     if hint is float and (is_number or value in ("inf", "-inf")):  # JSON has no infinities
         return float(value)
-    if origin is Mapping or (isinstance(origin, type) and issubclass(origin, Mapping)):
+    if origin is Mapping:
         if isinstance(value, Mapping):
             return value
         raise ValueError(f"{name} must be a table, got {value!r}")
