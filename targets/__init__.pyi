@@ -1,5 +1,7 @@
 from .base import (
     HasLogZ as HasLogZ,
+    HasMarginals as HasMarginals,
+    HasMinibatch as HasMinibatch,
     HasModes as HasModes,
     HasMoments as HasMoments,
     HasPredictive as HasPredictive,
@@ -7,7 +9,9 @@ from .base import (
     HasSample as HasSample,
     HasScore as HasScore,
     HasStart as HasStart,
+    HasSymmetry as HasSymmetry,
     HasView as HasView,
+    Marginal as Marginal,
     Modes as Modes,
     Moments as Moments,
     PerDevice as PerDevice,

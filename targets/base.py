@@ -101,6 +101,43 @@ class HasMoments(Protocol):
 
 
 @runtime_checkable
+class HasMarginals(Protocol):
+    """Laws of some one-dimensional statistics are known, by a way that does not go through ``sample``."""
+
+    @property
+    def marginals(self) -> "tuple[Marginal, ...]":
+        """Statistics with their distribution functions."""
+        ...
+
+
+@runtime_checkable
+class HasSymmetry(Protocol):
+    """The law is unchanged by a group of maps (permutations, rotations, a change of sign)."""
+
+    def scramble(self, x: Tensor, generator: Generator) -> Tensor:
+        """A random element of the group applied to every point: shape of ``x``, ``(n, dim)``."""
+        ...
+
+    def invariants(self, x: Tensor) -> Tensor:
+        """What the group leaves unchanged: ``(..., dim)`` to ``(..., n_invariants)``; chains are judged by these."""
+        ...
+
+
+@runtime_checkable
+class HasMinibatch(Protocol):
+    """A posterior whose score can be estimated from some of its data rows."""
+
+    @property
+    def n_rows(self) -> int:
+        """Number of data rows."""
+        ...
+
+    def minibatch_score(self, x: Tensor, rows: Tensor) -> Tensor:
+        """Unbiased estimate of the score, shape of ``x``, from ``rows``: indices drawn uniformly."""
+        ...
+
+
+@runtime_checkable
 class HasView(Protocol):
     """Distances and moments are taken in ``view`` coordinates (heavy tails, funnels)."""
 
@@ -143,6 +180,21 @@ class Moments:
 
     mean: Tensor
     variance: Tensor
+
+
+@dataclass(frozen=True)
+class Marginal:
+    """The known law of one statistic of the points.
+
+    Attributes:
+        name: for tables, like ``x[0]`` or ``radius``.
+        statistic: points ``(n, dim)`` to values ``(n,)``.
+        cdf: values ``(n,)`` to the probabilities of at most them, float64; a closed form or a quadrature.
+    """
+
+    name: str
+    statistic: Callable[[Tensor], Tensor]
+    cdf: Callable[[Tensor], Tensor]
 
 
 class PerDevice:
