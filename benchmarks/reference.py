@@ -24,21 +24,20 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from ..metrics.chains import smallest_ess, worst_rhat
-from ..metrics.energy import wasserstein_1d
-from ..samplers.base import Kernel, State, normal_like
-from ..samplers.kernels import MALAKernel
-from ..targets.base import TARGETS, HasReference, Target, normal
+from ..metrics.chains import smallest_ess
+from ..samplers.base import Kernel, State
+from ..samplers.kernels import HMCKernel, MALAKernel
+from ..targets.base import TARGETS, HasReference, HasStart, HasSymmetry, Target, normal
 from ..targets.meter import Meter, derive_generator
+from .agreement import MIN_ESS_SHARE, check_agreement, check_chains, statistics_of_draws
 from .measure import environment
 from .store import write_json
 
 GAIN = 0.1  # of the step's adaptation: log step moves by this times (acceptance - wanted acceptance)
 MIN_STEP_SHARE = 1 / 16  # every transition shortens the step by a random factor down to this one
-MIN_ESS_SHARE = 0.9
-MAX_RHAT = 1.01
-MAX_STANDARD_ERRORS = 4.0
-MIN_P_VALUE = 1e-4
+STARTS_PER_COORDINATE = 40  # starting points behind the first whitening, where the target offers its own
+VISITS_PER_COORDINATE = 20  # fewer give no covariance worth whitening by
+MAX_BYTES = 1_500_000  # of the draws that are written, above 100 coordinates
 
 
 @dataclass(frozen=True)
@@ -58,37 +57,6 @@ class Whitened:
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density, up to the constant log det factor: shape ``(..., dim)`` to ``(...)``."""
         return self.target.log_prob(x @ self.factor.T)
-
-
-@dataclass(frozen=True)
-class HMCKernel:
-    """Hamiltonian Monte Carlo with a random number of leapfrog steps, 1 to ``max_leapfrog``, the same in all chains.
-
-    Reference: R. Neal, MCMC using Hamiltonian dynamics, Handbook of MCMC (2011), sections 3 and 4.2.
-    """
-
-    step: float
-    max_leapfrog: int = 32
-
-    def __call__(self, state: State, meter: Meter, generator: Generator) -> State:
-        """Move every point once, or leave it where it is."""
-        momentum = start = normal_like(state.x, generator)
-        end = state
-        for _ in range(int(torch.randint(1, self.max_leapfrog + 1, (), generator=generator))):
-            momentum = momentum + 0.5 * self.step * end.score
-            end = State.at(end.x + self.step * momentum, meter)
-            momentum = momentum + 0.5 * self.step * end.score
-        log_ratio = end.log_prob - state.log_prob + 0.5 * (start.square() - momentum.square()).sum(-1)
-        acceptance = log_ratio.exp().clamp(max=1).nan_to_num(nan=0.0)
-        uniform = torch.rand(acceptance.shape, generator=generator, dtype=acceptance.dtype)
-        accepted = uniform < acceptance
-        moved = accepted[:, None]
-        return State(
-            torch.where(moved, end.x, state.x),
-            torch.where(accepted, end.log_prob, state.log_prob),
-            torch.where(moved, end.score, state.score),
-            acceptance,
-        )
 
 
 @dataclass(frozen=True)
@@ -132,6 +100,11 @@ class Settings:
     max_thinning: int = 16_384
     n_draws: int = 10_000
 
+    @classmethod
+    def for_dim(cls, dim: int) -> "Settings":
+        """Up to 100 coordinates the defaults; above them what fits in 1.5 MB as float32, and shorter runs for it."""
+        return cls() if dim <= 100 else cls(n_kept=80, n_draws=min(5_000, MAX_BYTES // (4 * dim)))
+
 
 @dataclass
 class Run:
@@ -165,14 +138,15 @@ class Run:
     def begin(cls, identity: str, target: Target, method: Method, settings: Settings) -> "Run":
         """A run at its starting points."""
         generator = derive_generator("reference", identity)
-        width = method.start * target.scale
-        return cls(
-            identity,
-            x=width * normal(settings.n_chains, target.dim, generator),
-            factor=width * torch.eye(target.dim, dtype=torch.float64),
-            generator_state=generator.get_state(),
-            kept=torch.empty(settings.n_chains, 0, target.dim, dtype=torch.float64),
-        )
+        n_chains, dim = settings.n_chains, target.dim
+        if isinstance(target, HasStart):
+            starts = target.start(max(n_chains, STARTS_PER_COORDINATE * dim), generator).to(torch.float64)
+            x, factor = starts[:n_chains], torch.linalg.cholesky(starts.T.cov())
+        else:
+            width = method.start * target.scale
+            x, factor = width * normal(n_chains, dim, generator), width * torch.eye(dim, dtype=torch.float64)
+        kept = torch.empty(n_chains, 0, dim, dtype=torch.float64)
+        return cls(identity, x=x, factor=factor, generator_state=generator.get_state(), kept=kept)
 
     @classmethod
     def load(cls, checkpoint: Path, identity: str) -> "Run | None":
@@ -227,8 +201,9 @@ def _warm_up(run: Run, target: Target, method: Method, settings: Settings) -> No
     _suspend(run, state, meter, generator)
     run.n_rounds += 1
     run.step = math.exp(math.fsum(log_steps) / len(log_steps))
-    if run.n_rounds < settings.n_rounds:
-        run.factor, run.step = torch.linalg.cholesky(torch.cat(visited).T.cov()), 1.0
+    points = torch.cat(visited)
+    if run.n_rounds < settings.n_rounds and len(points) >= VISITS_PER_COORDINATE * target.dim:
+        run.factor, run.step = torch.linalg.cholesky(points.T.cov()), 1.0
 
 
 def _keep(run: Run, target: Target, method: Method, settings: Settings) -> None:
@@ -239,11 +214,14 @@ def _keep(run: Run, target: Target, method: Method, settings: Settings) -> None:
         for _ in range(run.thinning):
             state = _move(run, method, state, meter, generator)
             acceptances.append(state.acceptance.mean().item())
-        run.kept = torch.cat([run.kept, (state.x @ run.factor.T)[:, None]], dim=1)
+        x = state.x @ run.factor.T
+        if isinstance(target, HasSymmetry):  # chains may stay in one orbit: what is kept is spread over all of them
+            x = target.scramble(x, generator)
+        run.kept = torch.cat([run.kept, x[:, None]], dim=1)
     run.acceptance = math.fsum(acceptances) / len(acceptances)
     _suspend(run, state, meter, generator)
     if run.kept.shape[1] == settings.n_kept:
-        independent = smallest_ess(_with_log_prob(run.kept, target)) >= MIN_ESS_SHARE * run.kept[..., 0].numel()
+        independent = smallest_ess(statistics_of_draws(run.kept, target)) >= MIN_ESS_SHARE * run.kept[..., 0].numel()
         if independent or run.thinning >= settings.max_thinning:
             run.done = True
         else:
@@ -270,82 +248,6 @@ def _suspend(run: Run, state: State, meter: Meter, generator: Generator) -> None
     run.n_scores += meter.counts["fit"].score
 
 
-def _with_log_prob(kept: Tensor, target: Target) -> Tensor:
-    """Chains with their log_prob as one more coordinate, shape ``(n_chains, n_kept, dim + 1)``."""
-    return torch.cat([kept, target.log_prob(kept)[..., None]], dim=-1)
-
-
-@dataclass(frozen=True)
-class Check:
-    """One checked value with its rule."""
-
-    name: str
-    value: float
-    rule: str
-    passed: bool
-
-
-def check_run(run: Run, target: Target, method: Method) -> list[Check]:
-    """Convergence of one run by itself: R-hat, ESS and the Stein identity E[(x - c) . score] = -dim, c = mean."""
-    chains = _with_log_prob(run.kept, target)
-    rhat, ess_share = worst_rhat(chains), smallest_ess(chains) / chains[..., 0].numel()
-    stein = abs(stein_error(run.kept.flatten(0, 1), target))
-    return [
-        Check(f"{method.name}: largest rank-normalised split R-hat", rhat, f"< {MAX_RHAT}", rhat < MAX_RHAT),
-        Check(f"{method.name}: smallest ESS / count", ess_share, f">= {MIN_ESS_SHARE}", ess_share >= MIN_ESS_SHARE),
-        _within_errors(f"{method.name}: Stein identity", stein),
-    ]
-
-
-def check_agreement(x: Tensor, y: Tensor, target: Target) -> list[Check]:
-    """Whether two sets of draws, both ``(n, dim)``, have one law: moments, law of log_prob, and a classifier."""
-    from scipy.stats import ks_2samp
-
-    log_prob_x, log_prob_y = target.log_prob(x), target.log_prob(y)
-    energy = wasserstein_1d(log_prob_x, log_prob_y) / log_prob_x.std().item()
-    max_energy = 5 * math.sqrt(2 / len(x))
-    p_value = float(ks_2samp(log_prob_x.numpy(), log_prob_y.numpy()).pvalue)
-    return [
-        _within_errors("moments of both runs", moment_error(x, y)),
-        Check("energy_w1 / sd(log_prob)", energy, f"< {max_energy:.4f}", energy < max_energy),
-        Check("KS p-value of log_prob", p_value, f"> {MIN_P_VALUE}", p_value > MIN_P_VALUE),
-        _within_errors("C2ST above 1/2", classifier_error(x, y)),
-    ]
-
-
-def _within_errors(name: str, value: float) -> Check:
-    return Check(f"{name}, in standard errors", value, f"< {MAX_STANDARD_ERRORS:g}", value < MAX_STANDARD_ERRORS)
-
-
-def stein_error(x: Tensor, target: Target) -> float:
-    """Error of E[(x - c) . score] = -dim on draws ``(n, dim)``, c = mean, in standard errors."""
-    inputs = x.detach().requires_grad_()
-    (score,) = torch.autograd.grad(target.log_prob(inputs).sum(), inputs)
-    products = ((x - x.mean(0)) * score).sum(-1)
-    return ((products.mean() + target.dim) / (products.std() / math.sqrt(len(x)))).item()
-
-
-def moment_error(x: Tensor, y: Tensor) -> float:
-    """Largest difference of the means of x_i and (x_i - c_i)^2 between two sets ``(n, dim)``, in standard errors."""
-    centre = torch.cat([x, y]).mean(0)
-    f, g = (torch.cat([z, (z - centre).square()], dim=-1) for z in (x, y))
-    return ((f.mean(0) - g.mean(0)).abs() / (f.var(0) / len(f) + g.var(0) / len(g)).sqrt()).max().item()
-
-
-def classifier_error(x: Tensor, y: Tensor) -> float:
-    """How far a boosted classifier tells two sets ``(n, dim)`` apart better than by chance, in standard errors."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
-    from sklearn.model_selection import StratifiedKFold, cross_val_score
-
-    both = torch.cat([x, y])
-    factor = torch.linalg.cholesky(both.T.cov())  # trees cut along axes: show them the narrow directions too
-    white = torch.linalg.solve_triangular(factor, (both - both.mean(0)).T, upper=False).T
-    labels = np.repeat([0, 1], [len(x), len(y)])
-    folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    scores = cross_val_score(HistGradientBoostingClassifier(random_state=0), white.numpy(), labels, cv=folds)
-    return float((scores.mean() - 0.5) / (0.5 / math.sqrt(len(labels))))
-
-
 def make_reference(name: str, target: Target, settings: Settings, *, seed: int, folder: Path) -> bool:
     """Run both methods, check them, and write ``folder/<name>.npz`` and ``folder/<name>.json``.
 
@@ -360,7 +262,11 @@ def make_reference(name: str, target: Target, settings: Settings, *, seed: int, 
         Whether the draws are certified: whether every check passed.
     """
     runs = [long_run(name, target, method, settings, seed=seed, folder=folder) for method in METHODS]
-    checks = [check for run, method in zip(runs, METHODS, strict=True) for check in check_run(run, target, method)]
+    checks = [
+        check
+        for run, method in zip(runs, METHODS, strict=True)
+        for check in check_chains(run.kept, target, method.name)
+    ]
     first, second = (run.kept.flatten(0, 1) for run in runs)
     checks += check_agreement(first, second, target)
     certified = all(check.passed for check in checks)
@@ -417,7 +323,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     names = options.targets or [name for name in TARGETS.names() if isinstance(TARGETS.get(name), HasReference)]
     verdicts = {
-        name: make_reference(name, TARGETS.get(name), Settings(), seed=options.seed, folder=options.out)
+        name: make_reference(
+            name, TARGETS.get(name), Settings.for_dim(TARGETS.get(name).dim), seed=options.seed, folder=options.out
+        )
         for name in names
     }
     for name, certified in verdicts.items():

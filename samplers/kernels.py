@@ -1,6 +1,6 @@
-"""Langevin transitions, ULA and MALA, and the adaptation of their step to a stated acceptance.
+"""Langevin and Hamiltonian transitions, and the adaptation of their step to a stated acceptance.
 
-Both discretise the diffusion dX = grad log p(X) dt + sqrt(2) dW by proposals y = x + b(x) + sqrt(2 h) xi, with
+ULA and MALA discretise the diffusion dX = grad log p(X) dt + sqrt(2) dW by proposals y = x + b(x) + sqrt(2 h) xi, with
 xi ~ N(0, I), step h in the squared unit of x, and drift b(x) = h s(x), s the score. Each move evaluates one score
 per point.
 """
@@ -84,6 +84,46 @@ class MALAKernel:
             torch.where(moved, y, state.x),
             torch.where(accepted, log_prob, state.log_prob),
             torch.where(moved, score, state.score),
+            acceptance,
+        )
+
+
+@dataclass(frozen=True)
+class HMCKernel:
+    """Hamiltonian Monte Carlo with a random number of leapfrog steps, 1 to ``max_leapfrog``, the same in all chains.
+
+    Attributes:
+        step: of the leapfrog, in the unit of x.
+        max_leapfrog: most steps of a trajectory; each evaluates one score per point.
+
+    Reference: R. Neal, MCMC using Hamiltonian dynamics, Handbook of MCMC (2011), sections 3 and 4.2.
+    """
+
+    step: float
+    max_leapfrog: int = 32
+
+    def __call__(self, state: State, meter: Meter, generator: Generator) -> State:
+        """Move every point once, or leave it where it is.
+
+        Raises:
+            BudgetReached: before an evaluation that the meter cannot pay.
+        """
+        momentum = start = normal_like(state.x, generator)
+        end = state
+        n_leapfrog = torch.randint(1, self.max_leapfrog + 1, (), generator=generator, device=generator.device)
+        for _ in range(int(n_leapfrog)):
+            momentum = momentum + 0.5 * self.step * end.score
+            end = State.at(end.x + self.step * momentum, meter)
+            momentum = momentum + 0.5 * self.step * end.score
+        log_ratio = end.log_prob - state.log_prob + 0.5 * (start.square() - momentum.square()).sum(-1)
+        acceptance = log_ratio.exp().clamp(max=1).nan_to_num(nan=0.0)
+        uniform = torch.rand(acceptance.shape, generator=generator, device=acceptance.device, dtype=acceptance.dtype)
+        accepted = uniform < acceptance
+        moved = accepted[:, None]
+        return State(
+            torch.where(moved, end.x, state.x),
+            torch.where(accepted, end.log_prob, state.log_prob),
+            torch.where(moved, end.score, state.score),
             acceptance,
         )
 

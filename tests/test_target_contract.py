@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 from torch import Generator, Tensor
 
-from samplerbench.benchmarks.reference import stein_error
+from samplerbench.benchmarks.agreement import stein_error
 from samplerbench.targets.base import (
     TARGETS,
     HasLogZ,
