@@ -1,0 +1,309 @@
+"""Log normalisers by annealing in both directions: two independent estimators, and the best combination of them.
+
+Between a normalised base q and the target p lie the laws of log density (1 - beta) log q + beta log p. A path that
+starts at a draw of q and climbs to p gives an unbiased estimate of Z (annealed importance sampling); a path that starts
+at a draw of p and descends gives one of 1 / Z. The first is low when it misses mass, the second high when the draws do,
+so that they agree only where base, draws and density fit together.
+
+References: R. Neal, Stat. Comput. 11 (2001); R. Grosse, Z. Ghahramani, R. Adams, arXiv 1511.02543 (both directions);
+C. Bennett, J. Comput. Phys. 22 (1976) (their combination).
+"""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from ..samplers.base import State
+from ..samplers.kernels import MALAKernel
+from ..targets.base import LOG_2PI, HasModes, Target, normal
+from ..targets.draws import Estimate
+from ..targets.meter import Meter
+
+ACCEPTANCE = 0.6  # of the moves, aimed at by the pilot
+MIN_EFFECTIVE = 0.99  # share of the pilot's particles that is effective after the weights of one step of beta
+MAX_STEPS = 4_000
+MAX_MODES = 64  # a base has no more components
+POINTS_AT_ONCE = 500
+
+
+@dataclass(frozen=True)
+class Base:
+    """A normalised mixture of Gaussians: weights ``(k,)``, means ``(k, dim)``, Cholesky factors ``(k, dim, dim)``."""
+
+    weights: Tensor
+    means: Tensor
+    factors: Tensor
+
+    def sample(self, n_samples: int, generator: Generator) -> Tensor:
+        """Draws ``(n_samples, dim)``."""
+        component = torch.multinomial(self.weights, n_samples, replacement=True, generator=generator)
+        x = normal(n_samples, self.means.shape[1], generator)
+        for k, (mean, factor) in enumerate(zip(self.means, self.factors, strict=True)):
+            x[component == k] = mean + x[component == k] @ factor.T
+        return x
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density, shape ``(n, dim)`` to ``(n,)``."""
+        z = torch.linalg.solve_triangular(self.factors, (x - self.means[:, None]).mT, upper=False)
+        log_det = self.factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        log_joint = (self.weights.log() - log_det)[:, None] - 0.5 * (z.square().sum(-2) + x.shape[-1] * LOG_2PI)
+        return log_joint.logsumexp(0)
+
+
+def fit_base(target: Target, draws: Tensor) -> Base:
+    """A base near the law of ``draws``, shape ``(n, dim)``.
+
+    It has one Gaussian per mode that the target knows. Where it knows one mode or none, that is one Gaussian or a
+    mixture of 24 with axes along the coordinates (funnels, many wells), whichever gives a quarter of the draws, held
+    out, the higher density. Modes with too few draws for a mean are left out; the annealing finds or misses their mass.
+    """
+    fitted, held_out = draws[len(draws) // 4 :], draws[: len(draws) // 4]
+    mode = torch.zeros(len(fitted), dtype=torch.int64)
+    if isinstance(target, HasModes) and len(target.modes.masses) <= MAX_MODES:
+        mode = target.modes.assign(fitted)
+    groups = [fitted[mode == k] for k in range(int(mode.max()) + 1)]
+    groups = [group for group in groups if len(group) >= 10 + len(draws) // 2_000]
+    counts = torch.tensor([len(group) for group in groups], dtype=torch.float64)
+    factors = torch.stack([torch.linalg.cholesky(_covariance(group)) for group in groups])
+    by_modes = Base(counts / counts.sum(), torch.stack([group.mean(0) for group in groups]), factors)
+    if len(groups) > 1:
+        return by_modes
+    return max(by_modes, _mixture(fitted), key=lambda base: base.log_prob(held_out).mean().item())
+
+
+def _mixture(draws: Tensor) -> Base:
+    """Mixture of 24 Gaussians with diagonal covariances, fitted by expectation maximisation."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a rough fit will do
+        model = GaussianMixture(24, covariance_type="diag", init_params="k-means++", random_state=0, max_iter=50)
+        model.fit(draws.numpy())
+    weights, means, variances = (torch.from_numpy(a) for a in (model.weights_, model.means_, model.covariances_))
+    return Base(weights, means, torch.diag_embed(variances.sqrt()))
+
+
+def _covariance(x: Tensor) -> Tensor:
+    """Of draws ``(n, dim)``: the sample covariance if they are enough for its dim^2 / 2 numbers, else few factors."""
+    n, dim = x.shape
+    if n > 2 * dim**2 or dim <= 4:
+        return x.T.cov().reshape(dim, dim) + 1e-12 * x.var() * torch.eye(dim, dtype=x.dtype)
+    from sklearn.decomposition import FactorAnalysis
+
+    n_factors = max(1, min(12, dim // 4, n // 20))
+    fitted = FactorAnalysis(n_factors, random_state=0).fit(x.numpy())
+    return torch.from_numpy(fitted.get_covariance())
+
+
+def laplace_base(target: Target, start: Tensor) -> Base:
+    """Gaussian at the mode, with the inverse of the negative Hessian there; for log-concave targets.
+
+    Args:
+        target: the density.
+        start: where Newton's iteration begins, shape ``(dim,)``.
+    Raises:
+        ValueError: if the iteration does not converge.
+    """
+    x = start.to(torch.float64)
+    for _ in range(50):
+        hessian = torch.func.hessian(target.log_prob)(x)
+        gradient = torch.func.grad(target.log_prob)(x)
+        factor = torch.linalg.cholesky(-hessian)
+        move = torch.cholesky_solve(gradient[:, None], factor)[:, 0]
+        x = x + move / max(1.0, (move.abs().max() / 2).item())
+        if move.abs().max() < 1e-8:
+            covariance = torch.cholesky_inverse(factor)
+            return Base(torch.ones(1, dtype=x.dtype), x[None], torch.linalg.cholesky(covariance)[None])
+    raise ValueError(f"Newton's iteration must converge in 50 steps, its last move was {move.abs().max():.3g}")
+
+
+@dataclass(frozen=True)
+class Annealed:
+    """The law between base and target at ``beta``, in the coordinates y of x = factor y."""
+
+    target: Target
+    base: Base
+    factor: Tensor
+    beta: float
+
+    scale = 1.0
+
+    @property
+    def dim(self) -> int:
+        """That of the target."""
+        return self.target.dim
+
+    def log_ratio(self, y: Tensor) -> Tensor:
+        """log p - log q, shape ``(n, dim)`` to ``(n,)``."""
+        x = y @ self.factor.T
+        return self.target.log_prob(x) - self.base.log_prob(x)
+
+    def log_prob(self, y: Tensor) -> Tensor:
+        """Log density up to a constant, shape ``(n, dim)`` to ``(n,)``."""
+        x = y @ self.factor.T
+        return (1 - self.beta) * self.base.log_prob(x) + self.beta * self.target.log_prob(x)
+
+
+@dataclass(frozen=True)
+class Path:
+    """Temperatures and the step of the move that leaves each one's law invariant; fixed before any weight is taken.
+
+    Attributes:
+        target, base: the ends.
+        factor: of the covariance of the target's draws: the moves are made in whitened coordinates.
+        betas: from 0 to 1, increasing.
+        steps: of MALA at each beta.
+    """
+
+    target: Target
+    base: Base
+    factor: Tensor
+    betas: Sequence[float]
+    steps: Sequence[float]
+
+    def at(self, beta: float) -> Annealed:
+        """The law at ``beta``."""
+        return Annealed(self.target, self.base, self.factor, beta)
+
+    def move(self, y: Tensor, t: int, generator: Generator) -> Tensor:
+        """One MALA transition of every point under the law of ``betas[t]``."""
+        return _move(self.at(self.betas[t]), y, self.steps[t], generator).x
+
+
+def _move(law: Annealed, y: Tensor, step: float, generator: Generator) -> State:
+    meter = Meter(law, dtype=torch.float64)
+    parts = [MALAKernel(step)(State.at(part, meter), meter, generator) for part in y.split(POINTS_AT_ONCE)]
+    return State(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
+
+
+def _log_ratio(law: Annealed, y: Tensor) -> Tensor:
+    with torch.no_grad():
+        return torch.cat([law.log_ratio(part) for part in y.split(POINTS_AT_ONCE)])
+
+
+def plan_path(target: Target, base: Base, draws: Tensor, generator: Generator, *, n_particles: int = 300) -> Path:
+    """Temperatures by the effective share of a pilot's particles, and steps by its acceptance.
+
+    Raises:
+        ValueError: if more than 4,000 temperatures would be needed.
+    """
+    factor = base.factors[0] if len(base.weights) == 1 else torch.linalg.cholesky(_covariance(draws))
+    y = torch.linalg.solve_triangular(factor, base.sample(n_particles, generator).T, upper=False).T
+    betas, steps, step = [0.0], [0.0], 0.5 / target.dim ** (1 / 3)
+    while betas[-1] < 1:
+        if len(betas) > MAX_STEPS:
+            raise ValueError(f"base must be nearer to the target: {MAX_STEPS} temperatures reach only {betas[-1]:.3g}")
+        log_ratio = _log_ratio(Annealed(target, base, factor, betas[-1]), y)
+        betas.append(_next_beta(betas[-1], log_ratio))
+        weights = ((betas[-1] - betas[-2]) * log_ratio).softmax(0)
+        y = y[torch.multinomial(weights, n_particles, replacement=True, generator=generator)]
+        for _ in range(2):
+            state = _move(Annealed(target, base, factor, betas[-1]), y, step, generator)
+            y = state.x
+            step *= math.exp(0.5 * (state.acceptance.mean().item() - ACCEPTANCE))
+        steps.append(step)
+    return Path(target, base, factor, betas, steps)
+
+
+def _next_beta(beta: float, log_ratio: Tensor) -> float:
+    """The largest beta, by bisection, at which the share of effective particles is still ``MIN_EFFECTIVE``."""
+    low, high = beta, 1.0
+    if _effective_share((high - beta) * log_ratio) >= MIN_EFFECTIVE:
+        return high
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if _effective_share((middle - beta) * log_ratio) >= MIN_EFFECTIVE else (low, middle)
+    return max(low, beta + 1e-9)
+
+
+def _effective_share(log_weights: Tensor) -> float:
+    n = len(log_weights)
+    return math.exp(2 * log_weights.logsumexp(0).item() - (2 * log_weights).logsumexp(0).item()) / n
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """Estimates of the target's log normaliser, in nats.
+
+    Attributes:
+        up, down: by the paths from the base, and by those from the target's draws; independent of each other.
+        both: Bennett's combination.
+        ess_up, ess_down: effective numbers of paths.
+        n_paths: in each direction.
+        n_temperatures: of a path, its ends included.
+    """
+
+    up: Estimate
+    down: Estimate
+    both: Estimate
+    ess_up: float
+    ess_down: float
+    n_paths: int
+    n_temperatures: int
+
+    @property
+    def gap(self) -> float:
+        """Difference of the two directions, in its standard error."""
+        return (self.up.value - self.down.value) / math.hypot(self.up.std_error, self.down.std_error)
+
+
+def log_normaliser(path: Path, draws: Tensor, generator: Generator) -> Normaliser:
+    """Anneal as many paths up as there are ``draws`` ``(n, dim)`` of the target to anneal down."""
+    work_up, work_down = _climb(path, len(draws), generator), _descend(path, draws, generator)
+    up, ess_up = _log_mean_exp(work_up)
+    inverse, ess_down = _log_mean_exp(-work_down)
+    down = Estimate(-inverse.value, inverse.std_error)
+    return Normaliser(up, down, bennett(work_up, work_down), ess_up, ess_down, len(draws), len(path.betas))
+
+
+def _climb(path: Path, n_paths: int, generator: Generator) -> Tensor:
+    """Log weights of paths from the base, shape ``(n_paths,)``."""
+    y = torch.linalg.solve_triangular(path.factor, path.base.sample(n_paths, generator).T, upper=False).T
+    work = torch.zeros(n_paths, dtype=torch.float64)
+    for t in range(1, len(path.betas)):
+        work += (path.betas[t] - path.betas[t - 1]) * _log_ratio(path.at(0), y)
+        if t < len(path.betas) - 1:
+            y = path.move(y, t, generator)
+    return work
+
+
+def _descend(path: Path, draws: Tensor, generator: Generator) -> Tensor:
+    """The same sum along paths in the other direction, which start at draws of the target, shape ``(n_paths,)``."""
+    y = torch.linalg.solve_triangular(path.factor, draws.T, upper=False).T
+    work = torch.zeros(len(draws), dtype=torch.float64)
+    for t in reversed(range(1, len(path.betas))):
+        work += (path.betas[t] - path.betas[t - 1]) * _log_ratio(path.at(0), y)
+        if t > 1:
+            y = path.move(y, t - 1, generator)
+    return work
+
+
+def _log_mean_exp(log_weights: Tensor) -> tuple[Estimate, float]:
+    """Log of the mean of the weights with its standard error by the delta method, and their effective number."""
+    n = len(log_weights)
+    total, squares = log_weights.logsumexp(0).item(), (2 * log_weights).logsumexp(0).item()
+    ess = math.exp(2 * total - squares)
+    return Estimate(total - math.log(n), math.sqrt(max(1 / ess - 1 / n, 0.0))), ess
+
+
+def bennett(work_up: Tensor, work_down: Tensor) -> Estimate:
+    """Log Z that balances both directions: sum sigmoid(work_up - log Z) = sum sigmoid(log Z - work_down).
+
+    Args:
+        work_up, work_down: log weights of paths up and down, both of shape ``(n,)``.
+    """
+    low, high = min(work_up.min().item(), work_down.min().item()), max(work_up.max().item(), work_down.max().item())
+    for _ in range(100):
+        log_z = 0.5 * (low + high)
+        excess = ((work_up - log_z).sigmoid().sum() - (log_z - work_down).sigmoid().sum()).item()
+        low, high = (log_z, high) if excess > 0 else (low, log_z)
+    variances = [
+        (share.var() / share.mean().square() / len(share)).item()
+        for share in ((work_up - log_z).sigmoid(), (log_z - work_down).sigmoid())
+    ]
+    return Estimate(log_z, math.sqrt(sum(variances)))

@@ -1,0 +1,444 @@
+"""The checks behind a target's certificate: its density, draws, log normaliser and mode masses against each other.
+
+Every check is a function of a Subject that returns rows; one check alone misses published errors that another sees.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Generator, Tensor
+
+from ..samplers.base import State
+from ..samplers.kernels import MALAKernel, StepAdaptation
+from ..targets.base import (
+    HasMarginals,
+    HasModes,
+    HasMoments,
+    HasReference,
+    HasSample,
+    HasScore,
+    HasView,
+    Marginal,
+    Target,
+    normal,
+)
+from ..targets.meter import Meter, derive_generator
+from .agreement import MAX_STANDARD_ERRORS, MIN_ESS_SHARE, score_of, two_sided_quantile
+from .annealing import fit_base, laplace_base, log_normaliser, plan_path
+from .grid import Grid, integrate
+from .reference import Whitened
+
+Verdict: TypeAlias = Literal["pass", "fail", "uncertified", "not_applicable"]
+
+LEVEL = 1e-5  # of the tests by p-value
+MAX_NUMBERS = 64_000_000  # draws times coordinates; above 64 coordinates, fewer draws than asked for
+MAX_EXACT_LAPLACIAN = 64  # coordinates; above them one Rademacher probe on at most 2,000 draws
+N_DRIFT_MOVES, ACCEPTANCE = 30, 0.6
+MAX_LOG_Z_ERROR = 0.3  # nats: an estimate with a larger standard error certifies nothing
+SCORE_TOLERANCE = 1e-5
+SPOT_TOLERANCE = 1e-9
+SPOT_FILE = "spot_values.json"
+
+# E|score|^4 is infinite or out of reach of any sample: the identity E[laplacian + |score|^2] = 0 says nothing.
+LAPLACIAN_NOT_USEFUL = {
+    "Funnel": "the score is log-normal in the neck",
+    "LennardJones": "the score grows like distance^-13",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table of certificates."""
+
+    target: str
+    check: str
+    value: float
+    expected: float
+    std_error: float
+    verdict: Verdict
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is spent: numbers of draws, of annealed paths, and of grid nodes per axis."""
+
+    n_draws: int
+    n_laplacian: int
+    n_drift: int
+    n_paths: int
+    n_nodes: int
+
+
+FULL = Effort(n_draws=1_000_000, n_laplacian=100_000, n_drift=10_000, n_paths=2_000, n_nodes=1_601)
+FAST = Effort(n_draws=100_000, n_laplacian=10_000, n_drift=2_000, n_paths=500, n_nodes=801)
+
+
+class Subject:
+    """A target under examination.
+
+    Args:
+        name: ``name@version``, for the rows.
+        target: as built from the registry.
+        effort: what may be spent.
+        seed: of everything random.
+    """
+
+    def __init__(self, name: str, target: Target, effort: Effort = FULL, seed: int = 0) -> None:
+        self.name, self.target, self.effort, self.seed = name, target, effort, seed
+
+    def row(
+        self, check: str, value: float, expected: float, std_error: float, verdict: bool | Verdict, reason: str = ""
+    ) -> Row:
+        """A row about this target; a verdict given as a truth value is pass or fail."""
+        if isinstance(verdict, bool):
+            verdict = "pass" if verdict else "fail"
+        return Row(self.name, check, value, expected, std_error, verdict, reason)
+
+    def without(self, check: str, reason: str, verdict: Verdict = "not_applicable") -> list[Row]:
+        """The row of a check that was not made."""
+        return [self.row(check, math.nan, math.nan, math.nan, verdict, reason)]
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether independent exact draws are possible."""
+        return isinstance(self.target, HasSample)
+
+    @property
+    def has_draws(self) -> bool:
+        """Whether there are exact or reference draws."""
+        return self.is_exact or isinstance(self.target, HasReference)
+
+    def generator(self, purpose: str) -> Generator:
+        """The source of randomness of one purpose."""
+        return derive_generator("certify", self.name, self.seed, purpose)
+
+    def draws(self, n_samples: int, purpose: str) -> Tensor:
+        """Exact draws, or as many of the reference draws in another order, float64, ``(n, dim)``."""
+        n_samples = max(1, min(n_samples, MAX_NUMBERS // self.target.dim))
+        generator = self.generator(purpose)
+        if isinstance(self.target, HasSample):
+            per_block = max(1, 4_000_000 // self.target.dim)
+            sizes = [per_block] * (n_samples // per_block) + [n_samples % per_block] * (n_samples % per_block > 0)
+            return torch.cat([self.target.sample(size, generator) for size in sizes])
+        if not isinstance(self.target, HasReference):
+            raise ValueError(f"{self.name} must have exact or reference draws, it has neither")
+        reference = self.target.reference().to(torch.float64)
+        return reference[torch.randperm(len(reference), generator=generator)[:n_samples]]
+
+    @cached_property
+    def main_draws(self) -> Tensor:
+        """The draws that identities, marginals and masses are computed from."""
+        return self.draws(self.effort.n_draws, "main")
+
+    @cached_property
+    def pilot(self) -> Tensor:
+        """Other draws where exact ones are possible: for centres, covariances and boxes."""
+        return self.draws(20_000, "pilot")
+
+    @cached_property
+    def grid(self) -> Grid:
+        """Quadrature of a planar target."""
+        return integrate(self.target, self.draws(100_000, "box"), self.effort.n_nodes)
+
+    def blocks(self, x: Tensor) -> tuple[Tensor, ...]:
+        """``x`` in parts small enough for a graph of the density."""
+        return x.split(max(50, min(20_000, 200_000 // self.target.dim)))
+
+    def view(self, x: Tensor) -> Tensor:
+        """The target's view of ``x``."""
+        return self.target.view(x) if isinstance(self.target, HasView) else x
+
+
+def check_stein(subject: Subject) -> list[Row]:
+    """E[(x - c) . score] = -dim, c the mean: any scale or shape of the draws that the density does not have."""
+    centre = subject.pilot.mean(0)
+    x = subject.main_draws
+    products = torch.cat([((p - centre) * score_of(subject.target, p)).sum(-1) for p in subject.blocks(x)])
+    return [_mean_row(subject, "stein", products, -float(subject.target.dim))]
+
+
+def check_laplacian(subject: Subject) -> list[Row]:
+    """E[laplacian + |score|^2] = 0, laplacian of the log density."""
+    target = subject.target
+    for cls in type(target).__mro__:
+        if cls.__name__ in LAPLACIAN_NOT_USEFUL:
+            return subject.without("laplacian", LAPLACIAN_NOT_USEFUL[cls.__name__])
+    exact = target.dim <= MAX_EXACT_LAPLACIAN
+    n = min(subject.effort.n_laplacian, 400_000 // target.dim) if exact else min(subject.effort.n_laplacian // 5, 2_000)
+    generator = subject.generator("laplacian")
+    values = []
+    for part in subject.main_draws[:n].split(max(20, 20_000 // target.dim)):
+        x = part.clone().requires_grad_()
+        (score,) = torch.autograd.grad(target.log_prob(x).sum(), x, create_graph=True)
+        laplacian = _exact_laplacian(score, x) if exact else _probed_laplacian(score, x, generator)
+        values.append((laplacian + score.square().sum(-1)).detach())
+    return [_mean_row(subject, "laplacian", torch.cat(values), 0.0)]
+
+
+def _exact_laplacian(score: Tensor, x: Tensor) -> Tensor:
+    if not score.requires_grad:  # a score that does not depend on x
+        return torch.zeros(len(x), dtype=x.dtype)
+    rows = [torch.autograd.grad(score[:, i].sum(), x, retain_graph=True)[0][:, i] for i in range(x.shape[-1])]
+    return torch.stack(rows).sum(0)
+
+
+def _probed_laplacian(score: Tensor, x: Tensor, generator: Generator) -> Tensor:
+    signs = 2.0 * torch.randint(0, 2, x.shape, generator=generator).to(x.dtype) - 1
+    (product,) = torch.autograd.grad((score * signs).sum(), x)
+    return (product * signs).sum(-1)
+
+
+def check_marginals(subject: Subject) -> list[Row]:
+    """Kolmogorov-Smirnov of statistics whose law is known: by the target, and in the plane by quadrature."""
+    from scipy.special import kolmogorov
+
+    target = subject.target
+    marginals = list(target.marginals) if isinstance(target, HasMarginals) else []
+    if target.dim == 2:
+        marginals += [Marginal(f"x[{i}] by quadrature", _coordinate(i), subject.grid.cdf(i)) for i in range(2)]
+    if not marginals:
+        return subject.without("marginal", "no law of a statistic is known by itself")
+    x = subject.main_draws
+    root = math.sqrt(len(x))
+    rows = []
+    for marginal in marginals:
+        p = marginal.cdf(marginal.statistic(x).sort().values).double()
+        steps = torch.arange(len(x) + 1, dtype=torch.float64) / len(x)
+        distance = torch.maximum((steps[1:] - p).max(), (p - steps[:-1]).max()).item()
+        passed = float(kolmogorov(root * distance)) > LEVEL / len(marginals)
+        # mean and standard deviation of Kolmogorov's distribution
+        rows.append(subject.row(f"marginal {marginal.name}", distance, 0.8687 / root, 0.2603 / root, passed))
+    return rows
+
+
+def _coordinate(i: int) -> Callable[[Tensor], Tensor]:
+    return lambda x: x[:, i]
+
+
+def check_moments(subject: Subject) -> list[Row]:
+    """The stated means of the view's coordinates and squares against the draws; the row shows the worst."""
+    target = subject.target
+    if not isinstance(target, HasMoments):
+        return subject.without("moments", "no moments are stated")
+    v = subject.view(subject.main_draws)
+    moments = target.moments
+    f_mean = torch.cat([v.mean(0), v.square().mean(0)])
+    std_error = (moments.variance / len(v)).sqrt()
+    errors = (f_mean - moments.mean) / std_error
+    worst = int(errors.abs().argmax())
+    limit = two_sided_quantile(LEVEL / len(errors))
+    value, expected = f_mean[worst].item(), moments.mean[worst].item()
+    return [subject.row("moments", value, expected, std_error[worst].item(), errors[worst].abs().item() < limit)]
+
+
+def check_mode_masses(subject: Subject) -> list[Row]:
+    """Chi-square of the draws' modes against the masses of the same assignment, cells below 10 merged."""
+    from scipy.stats import chi2
+
+    target = subject.target
+    if not isinstance(target, HasModes):
+        return subject.without("mode_masses", "no modes are stated")
+    modes, x = target.modes, subject.main_draws
+    assigned = torch.cat([modes.assign(part) for part in subject.blocks(x)])
+    counts = torch.bincount(assigned + 1, minlength=len(modes.masses) + 1).double()
+    expected = len(x) * torch.cat([1 - modes.masses.sum(0, keepdim=True), modes.masses])
+    small = expected < 10
+    counts = torch.cat([counts[~small], counts[small].sum(0, keepdim=True)])
+    expected = torch.cat([expected[~small], expected[small].sum(0, keepdim=True)])
+    kept = expected > 1e-6
+    if counts[~kept].sum() > 0:
+        return [subject.row("mode_masses", math.inf, 0.0, 0.0, False, "draws where the stated masses leave nothing")]
+    counts, expected = counts[kept], expected[kept]
+    statistic, freedom = ((counts - expected).square() / expected).sum().item(), max(1, len(counts) - 1)
+    passed = float(chi2.sf(statistic, freedom)) > LEVEL
+    return [subject.row("mode_masses", statistic, freedom, math.sqrt(2 * freedom), passed)]
+
+
+def check_log_z(subject: Subject) -> list[Row]:
+    """The stated log normaliser against quadrature in the plane, else against annealing up and down."""
+    target = subject.target
+    if not hasattr(type(target), "log_z") and "log_z" not in vars(target):  # asking the value could need a file
+        return subject.without("log_z", "no log normaliser is stated")
+    stated = target.log_z  # type: ignore[attr-defined]
+    if target.dim == 2 and subject.is_exact:
+        error = math.hypot(subject.grid.error, stated.std_error)
+        passed = abs(subject.grid.log_z - stated.value) < 4 * error + 1e-6
+        return [subject.row("log_z", subject.grid.log_z, stated.value, error, passed, "quadrature")]
+    if not subject.has_draws:
+        return subject.without("log_z", "no draws to anneal from", "uncertified")
+    n = subject.effort.n_paths
+    fitted, ends = subject.draws(20_000, "base"), subject.draws(n, "paths")
+    if not subject.is_exact:
+        shuffled = subject.draws(20_000, "base")
+        n = min(n, len(shuffled) // 3)
+        ends, fitted = shuffled[:n], shuffled[n:]
+    generator = subject.generator("annealing")
+    try:
+        few = len(fitted) < 2 * target.dim
+        base = laplace_base(target, fitted.mean(0)) if few else fit_base(target, fitted)
+        path = plan_path(target, base, fitted, generator)
+    except ValueError as error:
+        return subject.without("log_z", str(error), "uncertified")
+    estimate = log_normaliser(path, ends, generator)
+    how = (
+        f"annealing, {estimate.n_paths} paths of {estimate.n_temperatures} temperatures: up {estimate.up.value:.4f} "
+        f"+- {estimate.up.std_error:.4f}, down {estimate.down.value:.4f} +- {estimate.down.std_error:.4f}"
+    )
+    error = math.hypot(estimate.both.std_error, stated.std_error)
+    passed = abs(estimate.both.value - stated.value) < MAX_STANDARD_ERRORS * error
+    verdict: bool | Verdict = "uncertified" if error > MAX_LOG_Z_ERROR else passed
+    return [subject.row("log_z", estimate.both.value, stated.value, error, verdict, how)]
+
+
+def check_drift(subject: Subject) -> list[Row]:
+    """30 MALA moves from the draws leave log_prob and |v|^2 unchanged on average, v the view; paired."""
+    target, generator = subject.target, subject.generator("drift")
+    pilot = subject.pilot
+    many = len(pilot) > 20 * target.dim
+    factor = torch.linalg.cholesky(pilot.T.cov().reshape(2 * (target.dim,))) if many else torch.diag(pilot.std(0))
+    meter = Meter(Whitened(target, factor), dtype=torch.float64)
+    adaptation = StepAdaptation(0.5 / target.dim ** (1 / 3), ACCEPTANCE)
+    state = State.at(_whiten(pilot[:500], factor), meter)
+    for _ in range(100):
+        state = MALAKernel(adaptation.step)(state, meter, generator)
+        adaptation.update(state.acceptance)
+    kernel, changes, accepted = MALAKernel(adaptation.frozen()), [], []
+    n_draws = min(subject.effort.n_drift, 2_000_000 // target.dim)
+    for part in subject.blocks(subject.draws(n_draws, "drift")):
+        start = state = State.at(_whiten(part, factor), meter)
+        for _ in range(N_DRIFT_MOVES):
+            state = kernel(state, meter, generator)
+            accepted.append(state.acceptance.mean().item())
+        radius2 = subject.view(state.x @ factor.T).square().sum(-1) - subject.view(part).square().sum(-1)
+        changes.append(torch.stack([state.log_prob - start.log_prob, radius2], dim=-1))
+    change = torch.cat(changes)
+    how = f"{N_DRIFT_MOVES} moves, acceptance {sum(accepted) / len(accepted):.2f}"
+    return [
+        _mean_row(subject, f"drift of {what}", change[:, i], 0.0, how) for i, what in enumerate(("log_prob", "|v|^2"))
+    ]
+
+
+def _whiten(x: Tensor, factor: Tensor) -> Tensor:
+    return torch.linalg.solve_triangular(factor, x.T, upper=False).T
+
+
+def check_score(subject: Subject) -> list[Row]:
+    """Derivatives along random directions against differences in float64: score by autograd, own score, Hessian."""
+    target, generator = subject.target, subject.generator("score")
+    points = subject.draws(20, "score") if subject.has_draws else _start(subject, 20)
+    direction = normal(len(points), target.dim, generator)
+    direction /= direction.norm(dim=-1, keepdim=True)
+    h = 1e-5 * max(target.scale, 1e-2)
+
+    def error(derivative: Tensor, ahead: Tensor, behind: Tensor) -> float:
+        size = 1 + derivative.abs().max() + (ahead - behind).abs().max() / h
+        return ((derivative - (ahead - behind) / (2 * h)).abs().max() / size).item()
+
+    def row(check: str, value: float) -> Row:
+        return subject.row(check, value, 0.0, math.nan, value < SCORE_TOLERANCE)
+
+    x = points.clone().requires_grad_()
+    (score,) = torch.autograd.grad(target.log_prob(x).sum(), x, create_graph=True)
+    along = (score * direction).sum(-1)
+    ahead, behind = points + h * direction, points - h * direction
+    rows = [row("score", error(along.detach(), target.log_prob(ahead).detach(), target.log_prob(behind).detach()))]
+    if isinstance(target, HasScore):
+        own = ((target.score(points) - score).abs().max() / (1 + score.abs().max())).item()
+        rows.append(row("score, the target's own", own))
+    if along.requires_grad:
+        (hvp,) = torch.autograd.grad(along.sum(), x)
+        rows.append(row("double backward", error(hvp, score_of(target, ahead), score_of(target, behind))))
+    return rows
+
+
+def _start(subject: Subject, n: int) -> Tensor:
+    meter = Meter(subject.target, dtype=torch.float64)
+    return meter.start(n, subject.generator("start"))
+
+
+def check_reference(subject: Subject) -> list[Row]:
+    """Where exact draws are impossible: whether the shipped ones carry a certificate of two runs that agree."""
+    if subject.is_exact:
+        return subject.without("reference", "exact draws")
+    if not subject.has_draws:
+        return subject.without("reference", "neither exact nor certified reference draws", "uncertified")
+    name = subject.name.split("@")[0]
+    file = resources.files("samplerbench.targets.data") / f"{name}.json"
+    if not file.is_file():
+        return subject.without("reference", f"no certificate {name}.json beside the draws", "uncertified")
+    certificate = json.loads(file.read_text())
+    if certificate["target"] != subject.name:
+        return subject.without("reference", f"the shipped draws are those of {certificate['target']}", "fail")
+    failed = float(sum(not check["passed"] for check in certificate["checks"]))
+    verdict: Verdict = "pass" if certificate["verdict"] == "certified" else "uncertified"
+    reason = certificate["reason"] or f"{len(certificate['checks'])} checks of two runs passed"
+    return [subject.row("reference", failed, 0.0, 0.0, verdict, reason)]
+
+
+def spot_points(dim: int, scale: float) -> Tensor:
+    """Three fixed points ``(3, dim)``: normal quantiles of multiples of the golden ratio, times scale."""
+    golden = (math.sqrt(5) - 1) / 2
+    return scale * torch.special.ndtri((torch.arange(1, 3 * dim + 1, dtype=torch.float64) * golden) % 1).reshape(3, dim)
+
+
+def spot_values(target: Target) -> list[float]:
+    """``log_prob`` at the fixed points: what a law's version stands for."""
+    with torch.no_grad():
+        values: list[float] = target.log_prob(spot_points(target.dim, target.scale)).tolist()
+    return values
+
+
+def check_spot_values(subject: Subject) -> list[Row]:
+    """``log_prob`` at fixed points as recorded for this version: the law cannot change under its name."""
+    file = resources.files("samplerbench.targets.data") / SPOT_FILE
+    recorded = json.loads(file.read_text()).get(subject.name) if file.is_file() else None
+    if recorded is None:
+        return subject.without("spot_values", "no values are recorded for this version", "uncertified")
+    now = spot_values(subject.target)
+    errors = [abs(a - b) / (1 + abs(b)) for a, b in zip(now, recorded, strict=True)]
+    worst = max(range(len(errors)), key=errors.__getitem__)
+    passed = errors[worst] < SPOT_TOLERANCE
+    reason = "" if passed else "the law changed: give it another version"
+    return [subject.row("spot_values", now[worst], recorded[worst], 0.0, passed, reason)]
+
+
+def _mean_row(subject: Subject, check: str, values: Tensor, expected: float, reason: str = "") -> Row:
+    """Whether the mean of ``values``, shape ``(n,)``, is ``expected`` within 4 standard errors."""
+    mean, n_effective = values.mean().item(), len(values) * (1 if subject.is_exact else MIN_ESS_SHARE)
+    std_error = (values.std() / math.sqrt(n_effective)).item()
+    passed = abs(mean - expected) < MAX_STANDARD_ERRORS * std_error + 1e-12 * max(1.0, abs(expected))
+    return subject.row(check, mean, expected, std_error, passed, reason)
+
+
+OF_DENSITY = (check_spot_values, check_score)
+OF_DRAWS = (
+    check_reference,
+    check_stein,
+    check_laplacian,
+    check_marginals,
+    check_moments,
+    check_mode_masses,
+    check_log_z,
+    check_drift,
+)
+
+
+def certify(subject: Subject) -> list[Row]:
+    """All checks, and the row ``certificate`` that sums them up: fail before uncertified before pass."""
+    rows = [row for check in OF_DENSITY for row in check(subject)]
+    if subject.has_draws:
+        rows += [row for check in OF_DRAWS for row in check(subject)]
+    else:
+        rows += check_reference(subject)
+    failed = [row for row in rows if row.verdict == "fail"]
+    missing = [row for row in rows if row.verdict == "uncertified"]
+    verdict: Verdict = "fail" if failed else "uncertified" if missing else "pass"
+    reason = "; ".join(row.check + (f": {row.reason}" if row.reason else "") for row in failed or missing)
+    return [*rows, subject.row("certificate", float(len(failed)), 0.0, 0.0, verdict, reason)]
