@@ -234,9 +234,7 @@ def test_other_content_is_refused_with_both_checksums(toy: DataSet, given: Path,
 @pytest.mark.parametrize("content", [b"", b"\x1f\x8b\x08broken", b"a,b,label\n1,x,1\n", b"a\n1,2,3\n1\n1,2,3,4\n"])
 def test_a_corrupt_file_is_named(toy: DataSet, given: Path, content: bytes) -> None:
     (given / "toy.csv").write_bytes(content)
-    with pytest.raises(
-        ValueError, match=f"given/toy.csv is not .*{toy.sha256}, but it cannot be parsed"
-    ):
+    with pytest.raises(ValueError, match=f"given/toy.csv is not .*{toy.sha256}, but it cannot be parsed"):
         load("toy")
 
 

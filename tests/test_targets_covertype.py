@@ -1,0 +1,112 @@
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import special, stats
+
+from samplerbench import targets
+from samplerbench.targets import covertype
+from samplerbench.targets.covertype import Covertype
+from samplerbench.targets.datasets import load
+
+needs_data = pytest.mark.skipif(
+    not (Path(os.environ.get("SAMPLERBENCH_DATA") or "no folder was given") / "covertype_subset.csv.gz").is_file(),
+    reason="covertype_subset.csv.gz is not in SAMPLERBENCH_DATA",
+)
+
+
+@pytest.fixture(scope="module")
+def target() -> Covertype:
+    return Covertype()
+
+
+@pytest.fixture
+def x() -> torch.Tensor:
+    return torch.randn(2, 3, 56, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+@needs_data
+def test_log_prob_and_predictions(target: Covertype, x: torch.Tensor) -> None:
+    features, labels = (part.numpy() for part in load("covertype_subset"))
+    order = torch.randperm(10_000, generator=torch.Generator().manual_seed(0)).numpy()
+    given = order[:8_000]
+    design = np.column_stack([np.ones(10_000), features])
+    design[:, 1:11] = (features[:, :10] - features[given, :10].mean(0)) / features[given, :10].std(0)
+    y = (labels == 2).astype(int)
+    la, w = x[..., 0].numpy(), x[..., 1:].numpy()
+    logits = w @ design.T
+    log_likelihood = np.where(y == 1, special.log_expit(logits), special.log_expit(-logits))[..., given].sum(-1)
+    log_prior = la - 0.01 * np.exp(la) + stats.norm(0, np.exp(-0.5 * la)[..., None]).logpdf(w).sum(-1)
+    torch.testing.assert_close(target.log_prob(x), torch.from_numpy(log_likelihood + log_prior))
+    assert isinstance(target, targets.HasPredictive)
+    flat = x.reshape(-1, 56)
+    expected = torch.from_numpy(logits[..., order[8_000:]].reshape(6, 2_000))
+    torch.testing.assert_close(target.log_odds(flat), expected)
+    assert target.held_out_labels.tolist() == y[order[8_000:]].tolist()
+
+
+@needs_data
+def test_log_prob_at_zero_weights(target: Covertype) -> None:
+    x = torch.zeros(56, dtype=torch.float64)
+    x[0] = math.log(2)
+    expected = 28.5 * math.log(2) - 0.02 - 27.5 * math.log(2 * math.pi) - 8_000 * math.log(2)
+    assert math.isclose(target.log_prob(x).item(), expected, rel_tol=1e-13)
+
+
+@needs_data
+def test_score_is_the_gradient(target: Covertype, x: torch.Tensor) -> None:
+    inputs = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(target.log_prob(inputs).sum(), inputs)
+    torch.testing.assert_close(target.score(x), expected, rtol=1e-10, atol=1e-8)
+    assert target.score(x.float()).dtype == torch.float32
+
+
+@needs_data
+def test_blocks_change_nothing(target: Covertype, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = target.log_prob(x), target.score(x)
+    monkeypatch.setattr(covertype, "BLOCK", 4)  # six points: a block of four and one of two
+    torch.testing.assert_close((target.log_prob(x), target.score(x)), whole, rtol=1e-12, atol=1e-12)
+
+
+@needs_data
+def test_minibatch_scores_average_to_the_score(target: Covertype, x: torch.Tensor) -> None:
+    parts = torch.randperm(8_000, generator=torch.Generator().manual_seed(1)).reshape(80, 100)  # every row once
+    mean = torch.stack([target.minibatch_score(x, rows) for rows in parts]).mean(0)
+    torch.testing.assert_close(mean, target.score(x), rtol=1e-10, atol=1e-8)
+    assert not torch.allclose(target.minibatch_score(x, parts[0]), mean, rtol=1e-3)
+
+
+@needs_data
+def test_the_posterior_has_one_mode_where_it_predicts(target: Covertype) -> None:
+    """Newton steps find it; the reference draws go further out (root mean square 1.6), as the posterior is skewed."""
+    mode = torch.zeros(56, dtype=torch.float64)
+    for _ in range(15):
+        values, vectors = torch.linalg.eigh(-torch.autograd.functional.hessian(target.log_prob, mode))
+        newton = vectors @ ((vectors.T @ target.score(mode)) / values.abs())
+        mode = mode + newton * min(1.0, 2 / newton.norm().item())
+    assert target.score(mode).abs().max() < 1e-6
+    covariance = torch.linalg.inv(-torch.autograd.functional.hessian(target.log_prob, mode))
+    assert torch.linalg.eigvalsh(covariance).min() > 0
+    assert 1.2 < (mode.square() + covariance.diag()).mean().sqrt() < 1.6
+    accuracy = ((target.log_odds(mode[None])[0] > 0) == (target.held_out_labels == 1)).double().mean()
+    assert accuracy > 0.87  # 0.859 are not of type 2
+
+
+def test_dimension_and_truth_need_no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(covertype, "load", None)
+    monkeypatch.setattr(covertype, "shipped_log_z", lambda truth: f"log Z of {truth}")
+    monkeypatch.setattr(covertype, "reference_draws", lambda truth: f"draws of {truth}")
+    target = targets.get("covertype")
+    assert isinstance(target, Covertype)
+    assert (target.dim, target.n_rows, target.scale) == (56, 8_000, 2.0)
+    assert target.log_z == "log Z of covertype"
+    assert target.reference() == "draws of covertype"
+    assert isinstance(target, targets.HasMinibatch)
+
+
+def test_bad_parameters_are_named() -> None:
+    with pytest.raises(ValueError, match=r"scale must be positive and finite, got -1.0"):
+        targets.get("covertype", scale=-1)
