@@ -70,7 +70,8 @@ def prior_factor() -> Tensor:
     """Cholesky factor L of the covariance of f, shape ``(1600, 1600)``, float64."""
     bins = torch.cartesian_prod(*[torch.arange(N_SIDE, dtype=torch.float64)] * 2)
     distance = (bins[:, None] - bins).square().sum(-1).sqrt()
-    return torch.linalg.cholesky(VARIANCE * torch.exp(-distance / LENGTH))
+    factor: Tensor = torch.linalg.cholesky(VARIANCE * torch.exp(-distance / LENGTH))
+    return factor
 
 
 def bin_counts(points: Tensor) -> Tensor:

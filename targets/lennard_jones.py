@@ -88,8 +88,8 @@ class LennardJones(Particles):
         n_side = math.ceil(self.n_particles ** (1 / self.space_dim))
         axis = torch.arange(n_side, dtype=torch.float64, device=generator.device)
         sites = torch.cartesian_prod(*[axis] * self.space_dim)
-        shape = (n_samples, len(sites))
-        site = torch.rand(shape, generator=generator, device=generator.device).argsort(-1)[:, : self.n_particles]
+        keys = torch.rand(n_samples, len(sites), generator=generator, device=generator.device)
+        site = keys.argsort(-1)[:, : self.n_particles]
         shape = (n_samples, self.n_particles, self.space_dim)
         u = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.float64)
         return self.from_particles(SPACING * sites[site] + JITTER * (2 * u - 1))

@@ -62,7 +62,7 @@ class Particles(ABC):
 
     def to_particles(self, x: Tensor) -> Tensor:
         """Positions with mean 0: shape ``(..., dim)`` to ``(..., n_particles, space_dim)``."""
-        return self._basis.like(x).T @ x.unflatten(-1, (self.n_particles - 1, self.space_dim))
+        return self._basis.like(x).T @ self._rows(x)
 
     def from_particles(self, positions: Tensor) -> Tensor:
         """Coordinates of positions, their mean dropped: ``(..., n_particles, space_dim)`` to ``(..., dim)``."""
@@ -90,10 +90,13 @@ class Particles(ABC):
         order = keys.argsort(-1).to(x.device)[..., None].expand(-1, -1, self.space_dim)
         return self.from_particles((self.to_particles(x) @ rotation.to(x)).gather(1, order))
 
+    def _rows(self, x: Tensor) -> Tensor:
+        return x.reshape(*x.shape[:-1], self.n_particles - 1, self.space_dim)
+
     def _differences(self, x: Tensor) -> Tensor:
         """Differences of positions of the pairs: ``(..., dim)`` to ``(..., space_dim, n_pairs)``."""
         # One product with a constant matrix: its backward pass is another, where gathering would scatter.
-        return x.unflatten(-1, (self.n_particles - 1, self.space_dim)).mT @ self._differences_of_basis.like(x)
+        return self._rows(x).mT @ self._differences_of_basis.like(x)
 
     def _score(self, x: Tensor) -> Tensor:
         differences = self._differences(x)
@@ -105,5 +108,5 @@ class Particles(ABC):
         n_points = max(1, BLOCK // (self.space_dim * math.comb(self.n_particles, 2)))
         if x.shape[:-1].numel() <= n_points:
             return f(x)
-        values = torch.cat([f(block) for block in x.reshape(-1, self.dim).split(n_points)])
+        values = torch.cat([f(block) for block in torch.split(x.reshape(-1, self.dim), n_points)])
         return values.reshape(x.shape[:-1] + values.shape[1:])

@@ -73,7 +73,7 @@ class LatticeField(ABC):
         return torch.stack(columns, dim=-1)
 
     def _field(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.n_side, self.n_side))
+        return x.reshape(*x.shape[:-1], self.n_side, self.n_side)
 
     def _signs_of_mean(self) -> Modes:
         """Two modes, negative and positive mean, inside the region max |phi| <= bound that holds 1 - 1e-6 of the mass.

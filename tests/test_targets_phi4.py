@@ -132,7 +132,8 @@ def test_scrambling_is_uniform_over_the_group() -> None:
     origin, right, down = ((y.abs() == mark).to(torch.int64).argmax(-1) for mark in (1.0, 2.0, 3.0))
     sign = (y.gather(1, origin[:, None])[:, 0] > 0).to(torch.int64)
     (rights, to_right), (downs, to_down) = (
-        ((site // 8 - origin // 8) % 8 * 8 + (site - origin) % 8).unique(return_inverse=True) for site in (right, down)
+        torch.unique((site // 8 - origin // 8) % 8 * 8 + (site - origin) % 8, return_inverse=True)
+        for site in (right, down)
     )
     assert len(rights) == len(downs) == 4
     counts = torch.bincount(((sign * 64 + origin) * 4 + to_right) * 4 + to_down)
