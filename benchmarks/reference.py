@@ -1,7 +1,7 @@
 """Reference draws, where exact ones are impossible: two long runs that must agree, and the certificate that says so.
 
 ``python -m samplerbench.benchmarks.reference [TARGET ...]`` makes two independent runs of 64 chains in float64, by HMC
-and by MALA from different starts, checks each and both against each other, and writes ``<target>.npz`` (draws) and
+and by MALA (or longer HMC) from different starts, checks each and both against each other, and writes ``<target>.npz`` (draws) and
 ``<target>.json`` (certificate). It may be killed at any point and goes on where it stopped.
 """
 
@@ -66,7 +66,7 @@ class Method:
     Attributes:
         kernel: the kernel of a given step, in whitened coordinates; MALA's is that of one leapfrog step of this size.
         acceptance: mean over the chains that the warm-up aims at.
-        start: standard deviation of the starting points, in units of the target's scale.
+        start: standard deviation of the starting points, in units of the target's scale, or of its own starts.
     """
 
     name: str
@@ -75,10 +75,14 @@ class Method:
     start: float
 
 
-METHODS = (
-    Method("HMC", HMCKernel, acceptance=0.85, start=1.0),
-    Method("MALA", lambda step: MALAKernel(0.5 * step**2), acceptance=0.7, start=3.0),
-)
+HMC = Method("HMC", HMCKernel, acceptance=0.85, start=1.0)
+LONG_HMC = Method("HMC64", lambda step: HMCKernel(step, max_leapfrog=64), acceptance=0.85, start=3.0)
+MALA = Method("MALA", lambda step: MALAKernel(0.5 * step**2), acceptance=0.7, start=3.0)
+
+
+def methods_for(target: Target) -> tuple[Method, Method]:
+    """Two kernels: particles and lattices, the laws with a symmetry, are out of the reach of MALA's short moves."""
+    return (HMC, LONG_HMC) if isinstance(target, HasSymmetry) else (HMC, MALA)
 
 
 @dataclass(frozen=True)
@@ -101,9 +105,11 @@ class Settings:
     n_draws: int = 10_000
 
     @classmethod
-    def for_dim(cls, dim: int) -> "Settings":
-        """Up to 100 coordinates the defaults; above them what fits in 1.5 MB as float32, and shorter runs for it."""
-        return cls() if dim <= 100 else cls(n_kept=80, n_draws=min(5_000, MAX_BYTES // (4 * dim)))
+    def for_target(cls, target: Target) -> "Settings":
+        """10,000 draws up to 100 coordinates, above them what fits in 1.5 MB as float32, and shorter runs for it."""
+        if target.dim > 100:
+            return cls(n_kept=80, n_draws=min(5_000, MAX_BYTES // (4 * target.dim)))
+        return cls(n_kept=160) if isinstance(target, HasSymmetry) else cls()
 
 
 @dataclass
@@ -141,7 +147,8 @@ class Run:
         n_chains, dim = settings.n_chains, target.dim
         if isinstance(target, HasStart):
             starts = target.start(max(n_chains, STARTS_PER_COORDINATE * dim), generator).to(torch.float64)
-            x, factor = starts[:n_chains], torch.linalg.cholesky(starts.T.cov())
+            x = starts.mean(0) + method.start * (starts[:n_chains] - starts.mean(0))
+            factor = torch.linalg.cholesky(starts.T.cov())
         else:
             width = method.start * target.scale
             x, factor = width * normal(n_chains, dim, generator), width * torch.eye(dim, dtype=torch.float64)
@@ -261,10 +268,11 @@ def make_reference(name: str, target: Target, settings: Settings, *, seed: int, 
     Returns:
         Whether the draws are certified: whether every check passed.
     """
-    runs = [long_run(name, target, method, settings, seed=seed, folder=folder) for method in METHODS]
+    methods = methods_for(target)
+    runs = [long_run(name, target, method, settings, seed=seed, folder=folder) for method in methods]
     checks = [
         check
-        for run, method in zip(runs, METHODS, strict=True)
+        for run, method in zip(runs, methods, strict=True)
         for check in check_chains(run.kept, target, method.name)
     ]
     first, second = (run.kept.flatten(0, 1) for run in runs)
@@ -284,14 +292,14 @@ def make_reference(name: str, target: Target, settings: Settings, *, seed: int, 
         ),
         "checks": [dataclasses.asdict(check) for check in checks],
         "how": f"{min(settings.n_draws, len(pooled))} draws from both runs, pooled in random order, float32",
-        "runs": [_summary(run, method) for run, method in zip(runs, METHODS, strict=True)],
+        "runs": [_summary(run, method) for run, method in zip(runs, methods, strict=True)],
         "settings": dataclasses.asdict(settings),
         "seed": seed,
         "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
         "environment": {**environment("cpu"), "arviz": metadata.version("arviz")},
     }
     write_json(folder / f"{name}.json", certificate)
-    for method in METHODS:
+    for method in methods:
         (folder / f"{name}.{method.name}.partial").unlink()
     return certified
 
@@ -324,7 +332,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = options.targets or [name for name in TARGETS.names() if isinstance(TARGETS.get(name), HasReference)]
     verdicts = {
         name: make_reference(
-            name, TARGETS.get(name), Settings.for_dim(TARGETS.get(name).dim), seed=options.seed, folder=options.out
+            name, TARGETS.get(name), Settings.for_target(TARGETS.get(name)), seed=options.seed, folder=options.out
         )
         for name in names
     }

@@ -13,14 +13,13 @@ from torch import Generator, Tensor
 from samplerbench import targets
 from samplerbench.benchmarks import agreement, reference
 from samplerbench.benchmarks.agreement import check_agreement
-from samplerbench.benchmarks.reference import Run, Settings, long_run, make_reference
+from samplerbench.benchmarks.reference import MALA, Run, Settings, long_run, make_reference
 from samplerbench.samplers.base import State
 from samplerbench.samplers.kernels import HMCKernel
 from samplerbench.targets.gaussian import Gaussian
 from samplerbench.targets.meter import Meter
 
 SMALL = Settings(n_chains=16, n_kept=40, n_rounds=3, n_transitions=40, max_thinning=2, n_draws=500)
-MALA = reference.METHODS[1]
 
 
 class KilledError(Exception):
