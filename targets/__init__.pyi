@@ -31,3 +31,4 @@ from .meter import (
     derive_generator as derive_generator,
 )
 from .registry import load_plugin as load_plugin
+from .user import from_log_prob as from_log_prob
