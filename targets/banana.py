@@ -7,9 +7,10 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor
 
-from .base import LOG_2PI, Moments, normal, one_digit, register_target
+from .base import LOG_2PI, Marginal, Moments, normal, one_digit, register_target
 from .checks import require_positive
 from .draws import Estimate
+from .marginals import coordinate, normal_marginal
 from .quadrature import moments_of_map
 
 
@@ -44,15 +45,22 @@ class Banana:
         """By quadrature, exact for polynomials."""
         return moments_of_map(self._transport)
 
+    @property
+    def marginals(self) -> tuple[Marginal, ...]:
+        """x[0] and the unbent x[1]: independent normals."""
+        return normal_marginal("x[0]", coordinate(0), sd=self.sd), normal_marginal("unbent x[1]", self._unbent)
+
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density, shape ``(..., 2)`` to ``(...)``."""
-        x1, x2 = x.unbind(-1)
-        unbent = x2 - self.bend * (x1.square() - self.sd**2)
-        return -0.5 * ((x1 / self.sd).square() + unbent.square()) - math.log(self.sd) - LOG_2PI
+        return -0.5 * ((x[..., 0] / self.sd).square() + self._unbent(x).square()) - math.log(self.sd) - LOG_2PI
 
     def sample(self, n_samples: int, generator: Generator) -> Tensor:
         """Exact draws, float64, shape ``(n_samples, 2)``."""
         return self._transport(normal(n_samples, 2, generator))
+
+    def _unbent(self, x: Tensor) -> Tensor:
+        x1, x2 = x.unbind(-1)
+        return x2 - self.bend * (x1.square() - self.sd**2)
 
     def _transport(self, z: Tensor) -> Tensor:
         x1 = self.sd * z[:, 0]

@@ -7,9 +7,10 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor
 
-from .base import Modes, Moments, PerDevice, normal, one_digit, register_target, uniform
+from .base import Marginal, Modes, Moments, PerDevice, normal, one_digit, register_target, uniform
 from .checks import require_positive
 from .draws import Estimate
+from .marginals import angle_marginal
 
 NORMAL_9995 = 3.290526731491895  # 99.95% quantile of N(0, 1): 99.9% lie within +- this many standard deviations
 
@@ -66,6 +67,19 @@ class ConcentricRings:
         r4 = (self._weights * (radii**4 + 10 * radii**2 * s2 + 15 * s2**2)).sum()
         second, fourth = (r2 / 2).expand(2), (3 * r4 / 8).expand(2)
         return Moments(torch.cat([torch.zeros_like(second), second]), torch.cat([second, fourth - second.square()]))
+
+    @property
+    def marginals(self) -> tuple[Marginal, ...]:
+        """The radius, in closed form, and the angle."""
+        return Marginal("radius", lambda x: torch.linalg.vector_norm(x, dim=-1), self._radial_cdf), angle_marginal()
+
+    def _radial_cdf(self, radius: Tensor) -> Tensor:
+        """Tilted normal (1 + t / radii[k]) N(t; 0, s^2), u = t / s: its integral is Phi(u) - s phi(u) / radii[k]."""
+        radii = self._radii.value.to(radius.device)
+        u = (radius.double()[..., None] - radii) / self._sd
+        phi = torch.exp(-0.5 * u.square()) / math.sqrt(2 * math.pi)
+        cdfs: Tensor = torch.special.ndtr(u) - self._sd * phi / radii
+        return cdfs @ self._weights.to(radius.device)
 
     @property
     def _sd(self) -> float:

@@ -1,19 +1,23 @@
 """Neal's funnel."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Generator, Tensor
 
-from .base import LOG_2PI, Moments, asinh_view, normal, one_digit, register_target
+from .base import LOG_2PI, Marginal, Moments, asinh_view, normal, one_digit, register_target
 from .checks import require_at_least, require_positive
 from .draws import Estimate
-from .quadrature import moments_of_map
+from .marginals import chi_square_marginal, coordinate, normal_marginal
+from .quadrature import HALF_WIDTH, cdf_of_density, moments_of_map
 
 
 @register_target("funnel10", version=1, dim=10, neck_sd=3.0)
+@register_target("funnel10_easy", version=1, dim=10, neck_sd=1.0)
+@register_target("funnel100", version=1, dim=100, neck_sd=3.0)
 @register_target("funnel2", version=1, dim=2, neck_sd=1.0)
 @dataclass(frozen=True)
 class Funnel:
@@ -47,20 +51,43 @@ class Funnel:
         order = torch.cat([0 * rest[:1], rest, 2 * rest[:1], 3 * rest])
         return Moments(pair.mean[order], pair.variance[order])
 
+    @cached_property
+    def marginals(self) -> tuple[Marginal, ...]:
+        """v is normal, x[1] by quadrature over v, and |x[1:]|^2 exp(-v) is chi^2."""
+        return (
+            normal_marginal("v", coordinate(0), sd=self.neck_sd),
+            Marginal("x[1]", coordinate(1), self._mouth_cdf()),
+            chi_square_marginal("|x[1:]|^2 exp(-v)", lambda x: self._body(x).square().sum(-1), freedom=self.dim - 1),
+        )
+
+    def _mouth_cdf(self) -> Callable[[Tensor], Tensor]:
+        """Distribution function of x[1], from that of log |x[1]| = v / 2 + log |z|, whose density is smooth."""
+        v = self.neck_sd * torch.arange(-HALF_WIDTH, HALF_WIDTH, min(0.05, 0.15 / self.neck_sd), dtype=torch.float64)
+        reach = 0.5 * self.neck_sd * HALF_WIDTH
+        nodes = torch.arange(-reach - 36, reach + 3, 0.02, dtype=torch.float64)  # |z| < exp(-36) is as rare as 2e-16
+        weights = torch.exp(-0.5 * (v / self.neck_sd).square())
+        offsets = (node - 0.5 * v for node in nodes)  # log |z| for each v
+        density = torch.stack([torch.exp(u - 0.5 * torch.exp(2 * u)) @ weights for u in offsets])
+        cdf = cdf_of_density(nodes, density)
+        return lambda values: 0.5 + 0.5 * values.sign() * cdf(values.double().abs().log())
+
     def view(self, x: Tensor) -> Tensor:
         """asinh(x / scale): the mouth has heavy tails."""
         return asinh_view(x, self.scale)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density, shape ``(..., dim)`` to ``(...)``."""
-        v, rest = x[..., 0], x[..., 1:]
+        v = x[..., 0]
         neck = (v / self.neck_sd).square() + 2 * math.log(self.neck_sd)
-        body = (self.dim - 1) * v + (rest * torch.exp(-0.5 * v)[..., None]).square().sum(-1)
+        body = (self.dim - 1) * v + self._body(x).square().sum(-1)
         return -0.5 * (neck + body + self.dim * LOG_2PI)
 
     def sample(self, n_samples: int, generator: Generator) -> Tensor:
         """Exact draws, float64, shape ``(n_samples, dim)``."""
         return self._transport(normal(n_samples, self.dim, generator))
+
+    def _body(self, x: Tensor) -> Tensor:
+        return x[..., 1:] * torch.exp(-0.5 * x[..., 0])[..., None]
 
     def _transport(self, z: Tensor) -> Tensor:
         v = self.neck_sd * z[:, :1]

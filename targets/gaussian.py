@@ -7,12 +7,15 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor
 
-from .base import LOG_2PI, Moments, PerDevice, normal, one_digit, register_target
+from .base import LOG_2PI, Marginal, Moments, PerDevice, normal, one_digit, register_target
 from .checks import require_at_least, require_positive
 from .draws import Estimate
+from .marginals import chi_square_marginal, coordinate, normal_marginal
 
 
 @register_target("gaussian2", version=1, dim=2, sd=0.5)
+@register_target("gaussian10", version=1, dim=10)
+@register_target("gaussian100", version=1, dim=100, condition=100.0)
 @register_target("gaussian_ill", version=1, dim=10, condition=1e4)
 @dataclass(frozen=True)
 class Gaussian:
@@ -57,6 +60,13 @@ class Gaussian:
         zero = torch.zeros_like(variance)
         return Moments(torch.cat([zero, variance]), torch.cat([variance, 2 * variance.square()]))
 
+    @property
+    def marginals(self) -> tuple[Marginal, ...]:
+        """Every coordinate is normal, the squared Mahalanobis radius chi^2."""
+        sds = self.moments.variance[: self.dim].sqrt().tolist()
+        coordinates = (normal_marginal(f"x[{i}]", coordinate(i), sd=sd) for i, sd in enumerate(sds))
+        return *coordinates, chi_square_marginal("Mahalanobis radius^2", self._mahalanobis2, freedom=self.dim)
+
     @cached_property
     def _variances(self) -> Tensor:
         return self.sd**2 * torch.logspace(0, -math.log10(self.condition), self.dim, dtype=torch.float64)
@@ -74,9 +84,12 @@ class Gaussian:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density, shape ``(..., dim)`` to ``(...)``."""
-        principal = x @ self._basis.like(x).T / self._sds.like(x)
         log_det = self.dim * (2 * math.log(self.sd) - 0.5 * math.log(self.condition))
-        return -0.5 * (principal.square().sum(-1) + log_det + self.dim * LOG_2PI)
+        return -0.5 * (self._mahalanobis2(x) + log_det + self.dim * LOG_2PI)
+
+    def _mahalanobis2(self, x: Tensor) -> Tensor:
+        principal = x @ self._basis.like(x).T / self._sds.like(x)
+        return principal.square().sum(-1)
 
     def sample(self, n_samples: int, generator: Generator) -> Tensor:
         """Exact draws, float64, shape ``(n_samples, dim)``."""

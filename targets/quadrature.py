@@ -125,20 +125,20 @@ class PlanarDensity:
     @cached_property
     def marginals(self) -> tuple[Marginal, ...]:
         """Laws of both coordinates and of the radius."""
-        table = self._weights.reshape([len(axis) for axis in self._axes])
-        first, second = (
-            Marginal(f"x[{i}]", coordinate(i), cdf_of_density(axis, table.sum(1 - i)))
-            for i, axis in enumerate(self._axes)
-        )
-        return first, second, self._radius()
+        return self.coordinate(0), self.coordinate(1), self.radius()
 
-    def _radius(self) -> Marginal:
+    def coordinate(self, index: int) -> Marginal:
+        """Law of x[index]."""
+        table = self._weights.reshape([len(axis) for axis in self._axes])
+        cdf = cdf_of_density(self._axes[index], table.sum(1 - index))
+        return Marginal(f"x[{index}]", coordinate(index), cdf)
+
+    def radius(self) -> Marginal:
         """Law of r = |x|: in polar coordinates the density carries the Jacobian r."""
         half, step = math.hypot(*self.half_widths), min(self.steps)
         radius = torch.linspace(0, half, math.ceil(half / step), dtype=torch.float64)
         angle = 2 * math.pi * torch.arange(N_ANGLES, dtype=torch.float64) / N_ANGLES
         circle = torch.stack([angle.cos(), angle.sin()], dim=-1)
-        mean = [(self.log_prob(r * circle) - self._log_values.max()).exp().mean() for r in radius]
-        return Marginal(
-            "radius", lambda x: torch.linalg.vector_norm(x, dim=-1), cdf_of_density(radius, radius * torch.stack(mean))
-        )
+        log_mean = torch.stack([self.log_prob(r * circle).logsumexp(0) for r in radius])
+        cdf = cdf_of_density(radius, radius * (log_mean - log_mean.max()).exp())
+        return Marginal("radius", lambda x: torch.linalg.vector_norm(x, dim=-1), cdf)

@@ -7,9 +7,10 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor
 
-from .base import Moments, asinh_view, normal, one_digit, register_target
+from .base import Marginal, Moments, asinh_view, normal, one_digit, register_target
 from .checks import require_positive
 from .draws import Estimate
+from .marginals import coordinate, normal_marginal
 from .quadrature import moments_of_map
 
 
@@ -47,6 +48,15 @@ class Rosenbrock:
     def moments(self) -> Moments:
         """In the view, by quadrature."""
         return moments_of_map(lambda z: self.view(self._transport(z)))
+
+    @property
+    def marginals(self) -> tuple[Marginal, ...]:
+        """x[0] and the residual x[1] - x[0]^2: independent normals."""
+        s2 = self.temperature / 2
+        return (
+            normal_marginal("x[0]", coordinate(0), mean=1.0, sd=math.sqrt(s2)),
+            normal_marginal("x[1] - x[0]^2", lambda x: x[:, 1] - x[:, 0].square(), sd=math.sqrt(s2 / self.curvature)),
+        )
 
     def view(self, x: Tensor) -> Tensor:
         """asinh(x / scale): x2 has a heavy right tail."""

@@ -7,9 +7,10 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor
 
-from .base import LOG_2PI, Moments, normal, one_digit, register_target
+from .base import LOG_2PI, Marginal, Moments, normal, one_digit, register_target
 from .checks import require_positive
 from .draws import Estimate
+from .marginals import coordinate, normal_marginal
 from .quadrature import moments_of_map
 
 # Covariance of y: [[V1, C], [C, V2]]
@@ -48,9 +49,18 @@ class Squiggle:
         """By quadrature."""
         return moments_of_map(self._transport)
 
+    @property
+    def marginals(self) -> tuple[Marginal, ...]:
+        """Both coordinates of y, and their sum, which sees the covariance."""
+        return (
+            normal_marginal("x[0]", coordinate(0), sd=math.sqrt(V1)),
+            normal_marginal("y[1]", self._unsheared, sd=math.sqrt(V2)),
+            normal_marginal("y[0] + y[1]", lambda x: x[:, 0] + self._unsheared(x), sd=math.sqrt(V1 + V2 + 2 * C)),
+        )
+
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density, shape ``(..., 2)`` to ``(...)``."""
-        y1, y2 = x[..., 0], x[..., 1] + torch.sin(self.frequency * x[..., 0])
+        y1, y2 = x[..., 0], self._unsheared(x)
         determinant = V1 * V2 - C**2
         mahalanobis2 = (V2 * y1.square() - 2 * C * y1 * y2 + V1 * y2.square()) / determinant
         return -0.5 * (mahalanobis2 + math.log(determinant)) - LOG_2PI
@@ -58,6 +68,9 @@ class Squiggle:
     def sample(self, n_samples: int, generator: Generator) -> Tensor:
         """Exact draws, float64, shape ``(n_samples, 2)``."""
         return self._transport(normal(n_samples, 2, generator))
+
+    def _unsheared(self, x: Tensor) -> Tensor:
+        return x[..., 1] + torch.sin(self.frequency * x[..., 0])
 
     def _transport(self, z: Tensor) -> Tensor:
         y1 = math.sqrt(V1) * z[:, 0]

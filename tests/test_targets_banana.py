@@ -21,6 +21,14 @@ def test_marginals_of_the_draws() -> None:
     assert stats.kstest(x2 - 0.03 * (x1**2 - 100), stats.norm.cdf).pvalue > 1e-5
 
 
+def test_distribution_functions_are_those_of_scipy() -> None:
+    x = np.array([[4.0, 1.0], [-15.0, 2.5], [0.5, -3.6]])
+    first, unbent = targets.get("banana", bend=0.05).marginals
+    expected = [stats.norm(0, 10).cdf(x[:, 0]), stats.norm.cdf(x[:, 1] - 0.05 * (x[:, 0] ** 2 - 100))]
+    for marginal, cdf in zip((first, unbent), expected, strict=True):
+        torch.testing.assert_close(marginal.cdf(marginal.statistic(torch.from_numpy(x))), torch.from_numpy(cdf))
+
+
 def test_moments_in_closed_form() -> None:
     """Var x1 = 100, Var x2 = 1 + 0.03^2 Var x1^2 = 19, means 0; Var x1^2 = 2 x 100^2."""
     moments = targets.get("banana").moments

@@ -7,7 +7,7 @@ from scipy import integrate, stats
 from torch import Generator, Tensor
 
 from samplerbench import targets
-from samplerbench.benchmarks.reference import stein_error
+from samplerbench.benchmarks.agreement import stein_error
 from samplerbench.targets.donut import ConcentricRings, Rings
 
 RADII = {"donut": (2.6,), "rings": (1.0, 3.0, 5.0)}
@@ -46,8 +46,22 @@ def test_radius_and_angle_of_the_draws(name: str) -> None:
     assert stats.kstest(angle, stats.uniform(-math.pi, 2 * math.pi).cdf).pvalue > 1e-5
 
 
+@pytest.mark.parametrize("name", ["donut", "rings"])
+def test_distribution_functions_by_quadrature(name: str) -> None:
+    radius, angle = targets.get(name).marginals
+    r = torch.linspace(0, 7, 1_401, dtype=torch.float64)
+    expected = torch.from_numpy(radial_cdf(name, r.numpy()))
+    torch.testing.assert_close(radius.cdf(r), expected, atol=1e-8, rtol=0)
+    x = torch.tensor([[-1.0, -1e-9], [0.0, -2.0], [3.0, 3.0]], dtype=torch.float64)
+    torch.testing.assert_close(
+        angle.cdf(angle.statistic(x)), torch.tensor([0.0, 0.25, 0.625], dtype=torch.float64), atol=1e-9, rtol=0
+    )
+
+
 def test_a_forgotten_jacobian_is_caught() -> None:
     wrong = draws_without_jacobian(100_000)
+    radius = targets.get("donut").marginals[0]
+    assert stats.kstest(radius.cdf(radius.statistic(wrong)).numpy(), stats.uniform.cdf).pvalue < 1e-5
     assert stats.kstest(wrong.norm(dim=-1).numpy(), lambda r: radial_cdf("donut", r)).pvalue < 1e-5
     assert abs(stein_error(wrong, targets.get("donut"))) > 10
 

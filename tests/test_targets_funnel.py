@@ -7,11 +7,13 @@ from scipy import integrate, stats
 from torch import Generator
 
 from samplerbench import targets
-from samplerbench.benchmarks.reference import stein_error
+from samplerbench.benchmarks.agreement import stein_error
 from samplerbench.targets.funnel import Funnel
 
+LAWS = [("funnel2", 2, 1.0), ("funnel10", 10, 3.0), ("funnel10_easy", 10, 1.0), ("funnel100", 100, 3.0)]
 
-@pytest.mark.parametrize(("name", "dim", "neck_sd"), [("funnel2", 2, 1.0), ("funnel10", 10, 3.0)])
+
+@pytest.mark.parametrize(("name", "dim", "neck_sd"), LAWS)
 def test_log_prob_at_fixed_points(name: str, dim: int, neck_sd: float) -> None:
     x = np.cos(np.arange(4 * dim)).reshape(4, dim) * np.array([[1.0], [4.0], [0.1], [7.0]])
     v, rest = x[:, 0], x[:, 1:]
@@ -26,7 +28,33 @@ def test_marginals_of_the_draws(name: str, neck_sd: float) -> None:
     assert stats.kstest((x[:, 1:] / np.exp(x[:, :1] / 2)).ravel(), stats.norm.cdf).pvalue > 1e-5
 
 
-@pytest.mark.parametrize(("name", "scale"), [("funnel2", 1.0), ("funnel10", 9.0)])
+@pytest.mark.parametrize("neck_sd", [0.3, 1.0, 3.0, 8.0])
+def test_distribution_functions_by_scipy(neck_sd: float) -> None:
+    """Of v and of the chi^2 in closed form; of x[1] as the average of Phi(x exp(-v / 2)) over v."""
+    v, mouth, body = Funnel(dim=4, neck_sd=neck_sd).marginals
+    x = torch.tensor([[-0.7, 1e-4, 0.2, -0.1], [1.1, 0.3, 2.0, -1.0], [0.0, -40.0, 0.5, 0.6]], dtype=torch.float64)
+    torch.testing.assert_close(v.cdf(v.statistic(x)), torch.from_numpy(stats.norm(0, neck_sd).cdf(x[:, 0].numpy())))
+    radius2 = x[:, 1:].square().sum(-1) * torch.exp(-x[:, 0])
+    torch.testing.assert_close(body.cdf(body.statistic(x)), torch.from_numpy(stats.chi2(3).cdf(radius2.numpy())))
+    z = np.linspace(-10, 10, 20_001)
+    for value, computed in zip(x[:, 1].tolist(), mouth.cdf(mouth.statistic(x)).tolist(), strict=True):
+        given_v = stats.norm.cdf(value * np.exp(-neck_sd * z / 2))
+        assert math.isclose(computed, integrate.simpson(stats.norm.pdf(z) * given_v, x=z), abs_tol=1e-7)
+    assert mouth.cdf(torch.zeros(1)).item() == 0.5
+
+
+@pytest.mark.parametrize("name", ["funnel2", "funnel10"])
+def test_law_of_the_mouth_sees_clipped_draws(name: str) -> None:
+    draws = targets.get(name).sample(200_000, Generator().manual_seed(2))
+    mouth = targets.get(name).marginals[1]
+    assert stats.kstest(mouth.cdf(mouth.statistic(draws)).numpy(), stats.uniform.cdf).pvalue > 1e-5
+    clipped = draws[draws[:, 0].abs() < 1.5 * draws[:, 0].std()]
+    assert stats.kstest(mouth.cdf(mouth.statistic(clipped)).numpy(), stats.uniform.cdf).pvalue < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "scale"), [("funnel2", 1.0), ("funnel10", 9.0), ("funnel10_easy", 1.0), ("funnel100", 9.0)]
+)
 def test_scale_by_quadrature(name: str, scale: float) -> None:
     target = targets.get(name)
     sd = target.neck_sd

@@ -47,6 +47,21 @@ def test_marginals_of_the_draws() -> None:
     assert min(p_values) > 1e-6
 
 
+def test_registered_presets() -> None:
+    assert targets.get("gaussian10") == Gaussian(10, 1.0, 1.0)
+    assert targets.get("gaussian100") == Gaussian(100, 1.0, 100.0)
+
+
+def test_distribution_functions_are_those_of_scipy() -> None:
+    target = Gaussian(3, 2.0, 7.0)
+    x = np.array([[0.3, -1.0, 2.0], [-2.5, 0.1, 0.4]])
+    c = covariance(3, 2.0, 7.0)
+    expected = [stats.norm(scale=math.sqrt(c[i, i])).cdf(x[:, i]) for i in range(3)]
+    expected.append(stats.chi2(3).cdf(np.einsum("ni,ij,nj->n", x, np.linalg.inv(c), x)))
+    for marginal, cdf in zip(target.marginals, expected, strict=True):
+        torch.testing.assert_close(marginal.cdf(marginal.statistic(torch.from_numpy(x))), torch.from_numpy(cdf))
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [

@@ -25,6 +25,13 @@ def test_marginals_of_the_draws() -> None:
     assert stats.kstest(x2 - x1**2, stats.norm(0, math.sqrt(0.1)).cdf).pvalue > 1e-5
 
 
+def test_distribution_functions_are_those_of_scipy() -> None:
+    x = np.array([[2.0, 4.1], [-3.0, 8.6], [0.5, 0.0]])
+    expected = [stats.norm(1, 1).cdf(x[:, 0]), stats.norm(0, 0.5).cdf(x[:, 1] - x[:, 0] ** 2)]
+    for marginal, cdf in zip(Rosenbrock(temperature=2.0, curvature=4.0).marginals, expected, strict=True):
+        torch.testing.assert_close(marginal.cdf(marginal.statistic(torch.from_numpy(x))), torch.from_numpy(cdf))
+
+
 def test_scale_by_moments_of_scipy() -> None:
     x1 = stats.norm(1, math.sqrt(10))
     second = (x1.moment(2) + x1.moment(4) + 0.1) / 2

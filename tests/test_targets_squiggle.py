@@ -22,6 +22,15 @@ def test_marginals_of_the_draws() -> None:
     assert stats.kstest(y2 - x1 * 0.25 / 2, stats.norm(0, np.sqrt(0.5 - 0.25**2 / 2)).cdf).pvalue > 1e-5
 
 
+def test_distribution_functions_are_those_of_scipy() -> None:
+    """Var y1 = 2, Var y2 = 1/2, Var(y1 + y2) = 2 + 1/2 + 2/4 = 3."""
+    x = np.array([[0.4, -0.3], [-2.0, 1.0], [1.1, 0.2]])
+    y1, y2 = x[:, 0], x[:, 1] + np.sin(2 * x[:, 0])
+    expected = [stats.norm(0, np.sqrt(v)).cdf(y) for y, v in ((y1, 2.0), (y2, 0.5), (y1 + y2, 3.0))]
+    for marginal, cdf in zip(targets.get("squiggle", frequency=2.0).marginals, expected, strict=True):
+        torch.testing.assert_close(marginal.cdf(marginal.statistic(torch.from_numpy(x))), torch.from_numpy(cdf))
+
+
 def test_moments_in_closed_form() -> None:
     """E x2^2 = 1/2 + E sin^2(5 y1) = 1, up to terms of order exp(-25)."""
     mean = targets.get("squiggle").moments.mean
