@@ -39,7 +39,8 @@ def statistics_of_draws(x: Tensor, target: Target) -> Tensor:
     if isinstance(target, HasSymmetry):
         values = target.invariants(x)
     elif target.dim > MAX_COORDINATES:
-        values = torch.nn.functional.adaptive_avg_pool1d(x.flatten(0, -2), N_AVERAGES).unflatten(0, x.shape[:-1])
+        averages = torch.nn.functional.adaptive_avg_pool1d(x.flatten(0, -2), N_AVERAGES)
+        values = averages.reshape(*x.shape[:-1], N_AVERAGES)
     else:
         values = x
     return torch.cat([values, target.log_prob(x)[..., None]], dim=-1)
@@ -93,7 +94,7 @@ def two_sided_quantile(level: float) -> float:
 def stein_error(x: Tensor, target: Target) -> float:
     """Error of E[(x - c) . score] = -dim on draws ``(n, dim)``, c = mean, in standard errors; 1,000 points at once."""
     centre = x.mean(0)
-    products = torch.cat([((part - centre) * score_of(target, part)).sum(-1) for part in x.split(1_000)])
+    products = torch.cat([((part - centre) * score_of(target, part)).sum(-1) for part in torch.split(x, 1_000)])
     return ((products.mean() + target.dim) / (products.std() / math.sqrt(len(x)))).item()
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
+from torch.autograd.functional import hessian, jacobian
 
 from ..samplers.base import State
 from ..samplers.kernels import MALAKernel
@@ -48,7 +49,7 @@ class Base:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density, shape ``(n, dim)`` to ``(n,)``."""
-        z = torch.linalg.solve_triangular(self.factors, (x - self.means[:, None]).mT, upper=False)
+        z: Tensor = torch.linalg.solve_triangular(self.factors, (x - self.means[:, None]).mT, upper=False)
         log_det = self.factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         log_joint = (self.weights.log() - log_det)[:, None] - 0.5 * (z.square().sum(-2) + x.shape[-1] * LOG_2PI)
         return log_joint.logsumexp(0)
@@ -111,10 +112,9 @@ def laplace_base(target: Target, start: Tensor) -> Base:
     """
     x = start.to(torch.float64)
     for _ in range(50):
-        hessian = torch.func.hessian(target.log_prob)(x)
-        gradient = torch.func.grad(target.log_prob)(x)
-        factor = torch.linalg.cholesky(-hessian)
-        move = torch.cholesky_solve(gradient[:, None], factor)[:, 0]
+        score: Tensor = jacobian(target.log_prob, x)  # type: ignore[no-untyped-call]
+        factor = torch.linalg.cholesky(-hessian(target.log_prob, x))  # type: ignore[no-untyped-call]
+        move = torch.cholesky_solve(score[:, None], factor)[:, 0]
         x = x + move / max(1.0, (move.abs().max() / 2).item())
         if move.abs().max() < 1e-8:
             covariance = torch.cholesky_inverse(factor)
@@ -177,13 +177,13 @@ class Path:
 
 def _move(law: Annealed, y: Tensor, step: float, generator: Generator) -> State:
     meter = Meter(law, dtype=torch.float64)
-    parts = [MALAKernel(step)(State.at(part, meter), meter, generator) for part in y.split(POINTS_AT_ONCE)]
+    parts = [MALAKernel(step)(State.at(part, meter), meter, generator) for part in torch.split(y, POINTS_AT_ONCE)]
     return State(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
 
 
 def _log_ratio(law: Annealed, y: Tensor) -> Tensor:
     with torch.no_grad():
-        return torch.cat([law.log_ratio(part) for part in y.split(POINTS_AT_ONCE)])
+        return torch.cat([law.log_ratio(part) for part in torch.split(y, POINTS_AT_ONCE)])
 
 
 def plan_path(target: Target, base: Base, draws: Tensor, generator: Generator, *, n_particles: int = 300) -> Path:

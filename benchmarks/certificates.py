@@ -88,10 +88,14 @@ class Subject:
         target: as built from the registry.
         effort: what may be spent.
         seed: of everything random.
+        is_shipped: whether the project records spot values for it.
     """
 
-    def __init__(self, name: str, target: Target, effort: Effort = FULL, seed: int = 0) -> None:
+    def __init__(
+        self, name: str, target: Target, effort: Effort = FULL, seed: int = 0, *, is_shipped: bool = True
+    ) -> None:
         self.name, self.target, self.effort, self.seed = name, target, effort, seed
+        self.is_shipped = is_shipped
 
     def row(
         self, check: str, value: float, expected: float, std_error: float, verdict: bool | Verdict, reason: str = ""
@@ -149,7 +153,7 @@ class Subject:
 
     def blocks(self, x: Tensor) -> tuple[Tensor, ...]:
         """``x`` in parts small enough for a graph of the density."""
-        return x.split(max(50, min(20_000, 200_000 // self.target.dim)))
+        return torch.split(x, max(50, min(20_000, 200_000 // self.target.dim)))
 
     def view(self, x: Tensor) -> Tensor:
         """The target's view of ``x``."""
@@ -174,7 +178,7 @@ def check_laplacian(subject: Subject) -> list[Row]:
     n = min(subject.effort.n_laplacian, 400_000 // target.dim) if exact else min(subject.effort.n_laplacian // 5, 2_000)
     generator = subject.generator("laplacian")
     values = []
-    for part in subject.main_draws[:n].split(max(20, 20_000 // target.dim)):
+    for part in torch.split(subject.main_draws[:n], max(20, 20_000 // target.dim)):
         x = part.clone().requires_grad_()
         (score,) = torch.autograd.grad(target.log_prob(x).sum(), x, create_graph=True)
         laplacian = _exact_laplacian(score, x) if exact else _probed_laplacian(score, x, generator)
@@ -284,8 +288,8 @@ def check_log_z(subject: Subject) -> list[Row]:
         few = len(fitted) < 2 * target.dim
         base = laplace_base(target, fitted.mean(0)) if few else fit_base(target, fitted)
         path = plan_path(target, base, fitted, generator)
-    except ValueError as error:
-        return subject.without("log_z", str(error), "uncertified")
+    except ValueError as refusal:
+        return subject.without("log_z", str(refusal), "uncertified")
     estimate = log_normaliser(path, ends, generator)
     how = (
         f"annealing, {estimate.n_paths} paths of {estimate.n_temperatures} temperatures: up {estimate.up.value:.4f} "
@@ -326,7 +330,8 @@ def check_drift(subject: Subject) -> list[Row]:
 
 
 def _whiten(x: Tensor, factor: Tensor) -> Tensor:
-    return torch.linalg.solve_triangular(factor, x.T, upper=False).T
+    white: Tensor = torch.linalg.solve_triangular(factor, x.T, upper=False).T
+    return white
 
 
 def check_score(subject: Subject) -> list[Row]:
@@ -385,7 +390,9 @@ def check_reference(subject: Subject) -> list[Row]:
 def spot_points(dim: int, scale: float) -> Tensor:
     """Three fixed points ``(3, dim)``: normal quantiles of multiples of the golden ratio, times scale."""
     golden = (math.sqrt(5) - 1) / 2
-    return scale * torch.special.ndtri((torch.arange(1, 3 * dim + 1, dtype=torch.float64) * golden) % 1).reshape(3, dim)
+    levels = (golden * torch.arange(1, 3 * dim + 1, dtype=torch.float64)) % 1
+    quantiles: Tensor = torch.special.ndtri(levels)
+    return scale * quantiles.reshape(3, dim)
 
 
 def spot_values(target: Target) -> list[float]:
@@ -397,6 +404,8 @@ def spot_values(target: Target) -> list[float]:
 
 def check_spot_values(subject: Subject) -> list[Row]:
     """``log_prob`` at fixed points as recorded for this version: the law cannot change under its name."""
+    if not subject.is_shipped:
+        return subject.without("spot_values", "recorded for the project's own targets only")
     file = resources.files("samplerbench.targets.data") / SPOT_FILE
     recorded = json.loads(file.read_text()).get(subject.name) if file.is_file() else None
     if recorded is None:

@@ -1,7 +1,8 @@
-"""The command line: ``samplerbench list | run | leaderboard | figures``. Heavy imports wait for the command."""
+"""The command line: ``samplerbench list | run | leaderboard | figures | certify``; heavy imports wait."""
 
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 from ..targets.registry import UnknownNameError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
     from rich.progress import Progress
 
@@ -43,6 +45,7 @@ class Kind(StrEnum):
     SUITES = "suites"
 
 
+MAX_DETAILED = 5  # targets whose checks are shown one by one; more are shown by their verdicts
 FAILURES = ("failed", "killed", "timeout", "missing")  # exit code 1; a diverged run is a result
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file that registers more; repeatable.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where it is computed.")]
@@ -51,16 +54,19 @@ StoreArgument = Annotated[Path, typer.Argument(help="Directory of a store, as `r
 
 @app.command("list")
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.ALL, plugin: Plugins = None) -> None:
-    """List targets, samplers, metrics and suites, each with one line."""
+    """List targets with what is known of their truth, samplers, metrics and suites, each with one line."""
     from ..metrics.base import METRICS
     from ..samplers.base import SAMPLERS
     from ..targets.base import TARGETS
     from ..targets.registry import load_plugin
+    from .catalogue import TARGET_COLUMNS, describe, target_line
     from .plan import load_suite, suite_names
 
     for path in plugin or []:
         load_plugin(path)
-    for registry, shown in ((TARGETS, Kind.TARGETS), (SAMPLERS, Kind.SAMPLERS), (METRICS, Kind.METRICS)):
+    if kind in (Kind.ALL, Kind.TARGETS):
+        _section("targets", [target_line(describe(name)) for name in TARGETS.names()], header=TARGET_COLUMNS)
+    for registry, shown in ((SAMPLERS, Kind.SAMPLERS), (METRICS, Kind.METRICS)):
         if kind in (Kind.ALL, shown):
             entries = [registry.entry(name) for name in registry.names()]
             _section(shown.value, [(f"{entry.name}@{entry.version}", entry.summary) for entry in entries])
@@ -151,6 +157,59 @@ def figures(
         typer.echo(path)
 
 
+@app.command()
+def certify(
+    targets: Annotated[list[str] | None, typer.Argument(help="Names of targets; default all.")] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="With a tenth of the draws.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+    to: Annotated[Path | None, typer.Option(help="Also write the whole table as CSV to this file.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one per core.")] = None,
+    plugin: Plugins = None,
+) -> None:
+    """Check that density, draws, log Z and mode masses of targets are one law; exit code 1 if a check fails."""
+    from ..targets.base import TARGETS
+    from ..targets.registry import load_plugin
+    from .certify import certify_targets, failed, summary, to_json
+    from .engine import n_cores
+    from .store import write_text
+
+    for path in plugin or []:
+        load_plugin(path)
+    names = list(dict.fromkeys(targets or TARGETS.names()))
+    with _progress("certificates", len(names)) as progress:
+
+        def report(name: str, line: str) -> None:
+            progress.start(name)
+            progress.end(name, line)
+
+        chosen = plugin or []
+        table = certify_targets(
+            names, fast=fast, seed=seed, workers=workers or n_cores(), plugins=chosen, on_end=report
+        )
+    if to:
+        write_text(to, table.to_csv(index=False, float_format="%.6g"))
+    if as_json:
+        typer.echo(to_json(table))
+    else:
+        _print_table(table if len(names) <= MAX_DETAILED else summary(table))
+    if failed(table):
+        raise typer.Exit(1)
+
+
+def _print_table(frame: "pd.DataFrame") -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE, pad_edge=False)
+    for name in frame.columns:
+        table.add_column(name, overflow="fold")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(f"{cell:.5g}" if isinstance(cell, float) else str(cell) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 160, markup=False).print(table)
+
+
 def _write_and_print(store: Path, to: Path, device: Device) -> None:
     from rich.box import SIMPLE
     from rich.console import Console
@@ -236,11 +295,15 @@ def _outcome_line(outcome: "Outcome") -> str:
     return f"{outcome.spec.title:<50} {outcome.status:<8} {outcome.seconds:7.1f} s{reason}"
 
 
-def _section(title: str, rows: list[tuple[str, str]]) -> None:
-    width = max((len(name) for name, _ in rows), default=0)
+def _section(title: str, rows: Sequence[tuple[str, ...]], *, header: tuple[str, ...] = ()) -> None:
+    """A line per row in aligned columns, cut at the width of the terminal; whole where the output is piped."""
+    lines = [header, *rows] if header else rows
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    limit = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     typer.echo(f"{title} ({len(rows)})")
-    for name, line in rows:
-        typer.echo(f"  {name:<{width}}  {line}")
+    for line in lines:
+        text = "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
+        typer.echo(text if limit is None or len(text) <= limit else text[: limit - 1] + "…")
 
 
 def _names(values: list[str] | None) -> list[str]:

@@ -55,7 +55,7 @@ def integrate(target: Target, draws: Tensor, n_nodes: int) -> Grid:
     n_lines = max(1, ROWS_AT_ONCE // n_nodes)
     rows = []
     with torch.no_grad():
-        for x0, log_step in zip(nodes[0].split(n_lines), log_steps[0].split(n_lines), strict=True):
+        for x0, log_step in zip(torch.split(nodes[0], n_lines), torch.split(log_steps[0], n_lines), strict=True):
             points = torch.cartesian_prod(x0, nodes[1])
             rows.append(target.log_prob(points).reshape(len(x0), n_nodes) + log_step[:, None] + log_steps[1])
     log_mass = torch.cat(rows)

@@ -1,8 +1,8 @@
 """Reference draws, where exact ones are impossible: two long runs that must agree, and the certificate that says so.
 
 ``python -m samplerbench.benchmarks.reference [TARGET ...]`` makes two independent runs of 64 chains in float64, by HMC
-and by MALA (or longer HMC) from different starts, checks each and both against each other, and writes ``<target>.npz`` (draws) and
-``<target>.json`` (certificate). It may be killed at any point and goes on where it stopped.
+and by MALA (or longer HMC) from different starts, checks each and both against each other, and writes
+``<target>.npz`` (draws) and ``<target>.json`` (certificate). Killed at any point, it goes on where it stopped.
 """
 
 import argparse

@@ -1,0 +1,171 @@
+"""``samplerbench certify``: certificates of many targets in parallel; their table, JSON and shipped files."""
+
+import argparse
+import dataclasses
+import json
+import math
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib import resources
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from ..targets.base import TARGETS
+from ..targets.datasets import DataFileError
+from ..targets.registry import load_plugin
+from .certificates import FAST, FULL, SPOT_FILE, Row, Subject, certify, spot_values
+from .engine import n_cores
+from .store import write_json, write_text
+
+CERTIFIED_FILE = "certified.json"
+MISSING_DATA = "missing data file"
+WORDS = {"pass": "certified", "uncertified": "uncertified", "fail": "failed"}
+
+
+def versioned(name: str) -> str:
+    """``name@version`` of a registered target."""
+    return f"{name}@{TARGETS.entry(name).version}"
+
+
+def shipped_names() -> list[str]:
+    """The project's own targets: not those of plug-ins, of other packages or made from a callable."""
+    own = f"{TARGETS.package}."
+    return [name for name in TARGETS.names() if TARGETS.entry(name).build.__module__.startswith(own)]
+
+
+def certify_target(
+    name: str, *, fast: bool = False, seed: int = 0, plugins: Sequence[str] = ()
+) -> tuple[list[Row], float]:
+    """The rows of one registered target; a missing data file makes it uncertified, whatever else goes wrong a failure.
+
+    Args:
+        name: of the target.
+        fast: with a tenth of the draws.
+        seed: of everything random.
+        plugins: files to load first.
+    Returns:
+        The rows, the last of which is the certificate, and the seconds they took.
+    Raises:
+        UnknownNameError: for an unknown name.
+    """
+    began = time.monotonic()
+    torch.set_num_threads(1)
+    for plugin in plugins:
+        load_plugin(Path(plugin))
+    effort = FAST if fast else FULL
+    subject = Subject(versioned(name), TARGETS.get(name), effort, seed, is_shipped=name in shipped_names())
+    try:
+        rows = certify(subject)
+    except DataFileError as error:
+        rows = subject.without("certificate", f"{MISSING_DATA}: {error}", "uncertified")
+    except Exception as error:  # one broken target must not take the others' certificates with it
+        rows = subject.without("certificate", f"{type(error).__name__}: {error}", "fail")
+    return rows, time.monotonic() - began
+
+
+def certify_targets(
+    names: Sequence[str],
+    *,
+    fast: bool = False,
+    seed: int = 0,
+    workers: int = 1,
+    plugins: Sequence[Path] = (),
+    on_end: Callable[[str, str], None] = lambda name, line: None,
+) -> pd.DataFrame:
+    """The table of certificates, one line per check, targets in the order of ``names``.
+
+    Args:
+        names: registered targets.
+        fast: with a tenth of the draws.
+        seed: of everything random.
+        workers: processes.
+        plugins: files to load first.
+        on_end: called with each target's name and a line about its certificate when it is there.
+    Raises:
+        UnknownNameError: for an unknown name, before anything is computed.
+    """
+    for path in plugins:
+        load_plugin(path)
+    for name in names:
+        TARGETS.entry(name)
+    done: dict[str, list[Row]] = {}
+    files = [str(path) for path in plugins]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        # the widest first, so that no long one is left to the end
+        order = sorted(names, key=lambda name: -TARGETS.get(name).dim)
+        tasks = {pool.submit(certify_target, name, fast=fast, seed=seed, plugins=files): name for name in order}
+        for task in as_completed(tasks):
+            rows, seconds = task.result()
+            done[tasks[task]] = rows
+            on_end(
+                tasks[task], f"{rows[-1].target:<24} {WORDS[rows[-1].verdict]:<12} {seconds:6.1f} s  {rows[-1].reason}"
+            )
+    return pd.DataFrame([dataclasses.asdict(row) for name in names for row in done[name]])
+
+
+def summary(table: pd.DataFrame) -> pd.DataFrame:
+    """One line per target: its verdict, how many checks passed, failed or do not apply, and why not certified."""
+    lines = []
+    for name, rows in table.groupby("target", sort=False):
+        certificate, checks = rows.iloc[-1], rows.iloc[:-1]["verdict"].value_counts()
+        counts = {word: int(checks.get(word, 0)) for word in ("pass", "fail", "uncertified", "not_applicable")}
+        lines.append(
+            {"target": name, "certificate": WORDS[certificate["verdict"]], **counts, "reason": certificate["reason"]}
+        )
+    return pd.DataFrame(lines)
+
+
+def failed(table: pd.DataFrame) -> bool:
+    """Whether some check failed."""
+    return bool((table["verdict"] == "fail").any())
+
+
+def to_json(table: pd.DataFrame) -> str:
+    """The table as a JSON list of rows; a value that does not exist is null."""
+    rows = [
+        {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
+        for row in table.to_dict("records")
+    ]
+    return json.dumps(rows, indent=1)
+
+
+def record_spot_values(names: Sequence[str]) -> list[str]:
+    """Record ``log_prob`` at fixed points for versions that have none yet; what is recorded is never changed.
+
+    Returns:
+        The versions that were recorded.
+    """
+    file = Path(str(resources.files("samplerbench.targets.data") / SPOT_FILE))
+    recorded: dict[str, list[float]] = json.loads(file.read_text()) if file.is_file() else {}
+    new = {versioned(name): spot_values(TARGETS.get(name)) for name in names if versioned(name) not in recorded}
+    lines = [f'"{name}": {json.dumps(values)}' for name, values in sorted({**recorded, **new}.items())]
+    write_text(file, "{\n" + ",\n".join(lines) + "\n}\n")
+    return list(new)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Make the shipped files: spot values of new versions, the table as CSV, and the verdicts that listings show."""
+    parser = argparse.ArgumentParser(
+        prog="samplerbench.benchmarks.certify", description="Make the shipped certificates."
+    )
+    parser.add_argument("--out", type=Path, default=Path("results/certificates.csv"), help="(default %(default)s)")
+    options = parser.parse_args(arguments)
+    names = shipped_names()
+    for version in record_spot_values(names):
+        print(f"spot values recorded: {version}")
+    table = certify_targets(names, workers=n_cores(), on_end=lambda name, line: print(line, flush=True))
+    write_text(options.out, table.to_csv(index=False, float_format="%.6g"))
+    lines = summary(table).to_dict("records")
+    verdicts = {str(line["target"]): {"verdict": line["certificate"], "reason": line["reason"]} for line in lines}
+    write_json(Path(str(resources.files("samplerbench.benchmarks.data") / CERTIFIED_FILE)), verdicts)
+    return int(failed(table))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

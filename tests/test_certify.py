@@ -1,0 +1,110 @@
+"""The certificates of all targets, in their fast form, and the files made of the full ones."""
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from samplerbench.benchmarks.certify import (
+    CERTIFIED_FILE,
+    MISSING_DATA,
+    certify_target,
+    shipped_names,
+    summary,
+    to_json,
+    versioned,
+)
+from samplerbench.benchmarks.cli import app
+from samplerbench.targets.base import TARGETS
+from samplerbench.targets.datasets import DataFileError
+
+NAMES = shipped_names()
+CERTIFICATES = Path(__file__).parents[1] / "results" / "certificates.csv"
+KEYS = ["target", "check", "value", "expected", "std_error", "verdict", "reason"]
+
+
+@pytest.fixture(scope="module")
+def shipped() -> dict[str, dict[str, str]]:
+    text = (resources.files("samplerbench.benchmarks.data") / CERTIFIED_FILE).read_text()
+    table: dict[str, dict[str, str]] = json.loads(text)
+    return table
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fast_certificate_agrees_with_the_shipped_verdict(name: str, shipped: dict[str, dict[str, str]]) -> None:
+    rows, _ = certify_target(name, fast=True)
+    if rows[-1].reason.startswith(MISSING_DATA):
+        pytest.skip(rows[-1].reason)
+    failed = [(row.check, row.value, row.expected, row.std_error, row.reason) for row in rows if row.verdict == "fail"]
+    assert not failed
+    verdict = {"pass": "certified", "uncertified": "uncertified"}[rows[-1].verdict]
+    assert verdict == shipped[versioned(name)]["verdict"]
+
+
+def test_shipped_table_holds_every_target_and_no_failure(shipped: dict[str, dict[str, str]]) -> None:
+    table = pd.read_csv(CERTIFICATES)
+    assert list(table.columns) == KEYS
+    assert set(table["target"]) == set(shipped) == {versioned(name) for name in NAMES}
+    assert set(table["verdict"]) <= {"pass", "uncertified", "not_applicable"}
+    certified = [name for name, entry in shipped.items() if entry["verdict"] == "certified"]
+    assert len(certified) >= 45
+    assert all(entry["reason"] for entry in shipped.values() if entry["verdict"] != "certified")
+    lines = summary(table.fillna({"reason": ""})).set_index("target")
+    assert {name: lines.loc[name, "certificate"] for name in shipped} == {
+        name: entry["verdict"] for name, entry in shipped.items()
+    }
+
+
+def test_command_prints_a_table_and_json() -> None:
+    result = CliRunner().invoke(app, ["certify", "gaussian2", "--fast", "--workers", "1"])
+    assert result.exit_code == 0, result.output
+    assert "gaussian2@1" in result.stdout
+    assert "stein" in result.stdout
+    result = CliRunner().invoke(app, ["certify", "gaussian2", "--fast", "--json", "--workers", "1"])
+    rows: list[dict[str, Any]] = json.loads(result.stdout)
+    assert [list(row) for row in rows] == [KEYS] * len(rows)
+    assert rows[-1] == {
+        "target": "gaussian2@1", "check": "certificate", "value": 0.0, "expected": 0.0, "std_error": 0.0,
+        "verdict": "pass", "reason": "",
+    }  # fmt: skip
+
+
+def test_a_plug_in_whose_truth_is_wrong_fails_by_name(tmp_path: Path) -> None:
+    plugin = tmp_path / "wrong.py"
+    plugin.write_text(
+        "import torch\n"
+        "from samplerbench.targets import Estimate, from_log_prob\n"
+        "from_log_prob(lambda x: -0.5 * x.square().sum(-1), dim=2, scale=1.0, name='wrong_normaliser',\n"
+        "    log_z=Estimate(0.0, 0.0), sample=lambda n, g: torch.randn(n, 2, generator=g, dtype=torch.float64))\n"
+    )
+    arguments = ["certify", "wrong_normaliser", "--fast", "--json", "--workers", "1", "--plugin", str(plugin)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1, result.output
+    rows = json.loads(result.stdout)
+    assert [row["check"] for row in rows if row["verdict"] == "fail"] == ["log_z", "certificate"]
+    assert rows[-1]["reason"] == "log_z: quadrature"
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict", "reason"),
+    [
+        (RuntimeError("no such thing"), "fail", "RuntimeError: no such thing"),
+        (DataFileError("rows.csv is not here"), "uncertified", "missing data file: rows.csv is not here"),
+    ],
+)
+def test_an_error_is_a_verdict(monkeypatch: pytest.MonkeyPatch, error: Exception, verdict: str, reason: str) -> None:
+    def broken(self: object, x: object) -> object:
+        raise error
+
+    monkeypatch.setattr(type(TARGETS.get("gaussian2")), "log_prob", broken)
+    rows, _ = certify_target("gaussian2", fast=True)
+    assert [(row.check, row.verdict, row.reason) for row in rows] == [("certificate", verdict, reason)]
+
+
+def test_values_that_do_not_exist_are_null_in_json() -> None:
+    table = pd.DataFrame([{"target": "a@1", "value": float("nan"), "std_error": float("inf"), "verdict": "pass"}])
+    assert json.loads(to_json(table)) == [{"target": "a@1", "value": None, "std_error": None, "verdict": "pass"}]
