@@ -118,8 +118,10 @@ def classifier_error(x: Tensor, y: Tensor) -> float:
     from sklearn.model_selection import StratifiedKFold, cross_val_score
 
     both = torch.cat([x, y])
-    factor = torch.linalg.cholesky(both.T.cov())  # trees cut along axes: show them the narrow directions too
-    white = torch.linalg.solve_triangular(factor, (both - both.mean(0)).T, upper=False).T
+    both = (both - both.mean(0)) / both.std(0)
+    variances, axes = torch.linalg.eigh(both.T.cov())
+    kept = variances > 1e-9 * variances.max()  # some invariants add up to log_prob
+    white = both @ axes[:, kept] / variances[kept].sqrt()  # trees cut along axes: show them the narrow directions too
     labels = np.repeat([0, 1], [len(x), len(y)])
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     scores = cross_val_score(HistGradientBoostingClassifier(random_state=0), white.numpy(), labels, cv=folds)

@@ -76,8 +76,8 @@ class Effort:
     n_nodes: int
 
 
-FULL = Effort(n_draws=1_000_000, n_laplacian=100_000, n_drift=10_000, n_paths=2_000, n_nodes=1_601)
-FAST = Effort(n_draws=100_000, n_laplacian=10_000, n_drift=2_000, n_paths=500, n_nodes=801)
+FULL = Effort(n_draws=1_000_000, n_laplacian=100_000, n_drift=10_000, n_paths=2_000, n_nodes=2_001)
+FAST = Effort(n_draws=100_000, n_laplacian=10_000, n_drift=2_000, n_paths=500, n_nodes=1_001)
 
 
 class Subject:
