@@ -13,6 +13,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Generator, Tensor
@@ -26,14 +27,27 @@ from ..targets.meter import Meter
 
 ACCEPTANCE = 0.6  # of the moves, aimed at by the pilot
 MIN_EFFECTIVE = 0.99  # share of the pilot's particles that is effective after the weights of one step of beta
+N_BINS = 24  # of a coordinate's draws, a Gaussian for each
 MAX_STEPS = 4_000
 MAX_MODES = 64  # a base has no more components
 POINTS_AT_ONCE = 500
 
 
+class Base(Protocol):
+    """A normalised law near the target, with draws."""
+
+    def sample(self, n_samples: int, generator: Generator) -> Tensor:
+        """Draws ``(n_samples, dim)``."""
+        ...
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density, shape ``(n, dim)`` to ``(n,)``."""
+        ...
+
+
 @dataclass(frozen=True)
-class Base:
-    """A normalised mixture of Gaussians: weights ``(k,)``, means ``(k, dim)``, Cholesky factors ``(k, dim, dim)``."""
+class Mixture:
+    """A mixture of Gaussians: weights ``(k,)``, means ``(k, dim)``, Cholesky factors ``(k, dim, dim)``."""
 
     weights: Tensor
     means: Tensor
@@ -55,12 +69,33 @@ class Base:
         return log_joint.logsumexp(0)
 
 
+@dataclass(frozen=True)
+class Product:
+    """Independent coordinates, each an equal mixture of Gaussians: means and standard deviations ``(k, dim)``."""
+
+    means: Tensor
+    sds: Tensor
+
+    def sample(self, n_samples: int, generator: Generator) -> Tensor:
+        """Draws ``(n_samples, dim)``."""
+        n_bins, dim = self.means.shape
+        component = torch.randint(n_bins, (n_samples, dim), generator=generator)
+        return self.means.gather(0, component) + self.sds.gather(0, component) * normal(n_samples, dim, generator)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density, shape ``(n, dim)`` to ``(n,)``."""
+        z = (x[:, None] - self.means) / self.sds
+        log_joint = -0.5 * z.square() - self.sds.log() - 0.5 * LOG_2PI - math.log(len(self.means))
+        return log_joint.logsumexp(1).sum(-1)
+
+
 def fit_base(target: Target, draws: Tensor) -> Base:
     """A base near the law of ``draws``, shape ``(n, dim)``.
 
-    It has one Gaussian per mode that the target knows. Where it knows one mode or none, that is one Gaussian or a
-    mixture of 24 with axes along the coordinates (funnels, many wells), whichever gives a quarter of the draws, held
-    out, the higher density. Modes with too few draws for a mean are left out; the annealing finds or misses their mass.
+    It has one Gaussian per mode that the target knows. Where it knows one mode or none, it is one Gaussian, a mixture
+    of 24 with axes along the coordinates (funnels) or independent coordinates (many wells), whichever gives a quarter
+    of the draws, held out, the highest density. Modes with too few draws for a mean are left out; the annealing finds
+    or misses their mass.
     """
     fitted, held_out = draws[len(draws) // 4 :], draws[: len(draws) // 4]
     mode = torch.zeros(len(fitted), dtype=torch.int64)
@@ -70,13 +105,20 @@ def fit_base(target: Target, draws: Tensor) -> Base:
     groups = [group for group in groups if len(group) >= 10 + len(draws) // 2_000]
     counts = torch.tensor([len(group) for group in groups], dtype=torch.float64)
     factors = torch.stack([torch.linalg.cholesky(_covariance(group)) for group in groups])
-    by_modes = Base(counts / counts.sum(), torch.stack([group.mean(0) for group in groups]), factors)
+    by_modes = Mixture(counts / counts.sum(), torch.stack([group.mean(0) for group in groups]), factors)
     if len(groups) > 1:
         return by_modes
-    return max(by_modes, _mixture(fitted), key=lambda base: base.log_prob(held_out).mean().item())
+    bases: tuple[Base, ...] = (by_modes, _mixture(fitted), _product(fitted))
+    return max(bases, key=lambda base: base.log_prob(held_out).mean().item())
 
 
-def _mixture(draws: Tensor) -> Base:
+def _product(draws: Tensor) -> Product:
+    """Each coordinate's draws, sorted and cut into 24 equal parts: a Gaussian with the mean and width of each."""
+    parts = draws[: len(draws) // N_BINS * N_BINS].sort(0).values.reshape(N_BINS, -1, draws.shape[1])
+    return Product(parts.mean(1), 1.2 * parts.std(1))  # wider, so that neighbours overlap
+
+
+def _mixture(draws: Tensor) -> Mixture:
     """Mixture of 24 Gaussians with diagonal covariances, fitted by expectation maximisation."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
@@ -86,7 +128,7 @@ def _mixture(draws: Tensor) -> Base:
         model = GaussianMixture(24, covariance_type="diag", init_params="k-means++", random_state=0, max_iter=50)
         model.fit(draws.numpy())
     weights, means, variances = (torch.from_numpy(a) for a in (model.weights_, model.means_, model.covariances_))
-    return Base(weights, means, torch.diag_embed(variances.sqrt()))
+    return Mixture(weights, means, torch.diag_embed(variances.sqrt()))
 
 
 def _covariance(x: Tensor) -> Tensor:
@@ -101,7 +143,7 @@ def _covariance(x: Tensor) -> Tensor:
     return torch.from_numpy(fitted.get_covariance())
 
 
-def laplace_base(target: Target, start: Tensor) -> Base:
+def laplace_base(target: Target, start: Tensor) -> Mixture:
     """Gaussian at the mode, with the inverse of the negative Hessian there; for log-concave targets.
 
     Args:
@@ -118,7 +160,7 @@ def laplace_base(target: Target, start: Tensor) -> Base:
         x = x + move / max(1.0, (move.abs().max() / 2).item())
         if move.abs().max() < 1e-8:
             covariance = torch.cholesky_inverse(factor)
-            return Base(torch.ones(1, dtype=x.dtype), x[None], torch.linalg.cholesky(covariance)[None])
+            return Mixture(torch.ones(1, dtype=x.dtype), x[None], torch.linalg.cholesky(covariance)[None])
     raise ValueError(f"Newton's iteration must converge in 50 steps, its last move was {move.abs().max():.3g}")
 
 
@@ -186,20 +228,36 @@ def _log_ratio(law: Annealed, y: Tensor) -> Tensor:
         return torch.cat([law.log_ratio(part) for part in torch.split(y, POINTS_AT_ONCE)])
 
 
-def plan_path(target: Target, base: Base, draws: Tensor, generator: Generator, *, n_particles: int = 300) -> Path:
+def plan_path(
+    target: Target,
+    base: Base,
+    draws: Tensor,
+    generator: Generator,
+    *,
+    min_effective: float = MIN_EFFECTIVE,
+    n_particles: int = 300,
+) -> Path:
     """Temperatures by the effective share of a pilot's particles, and steps by its acceptance.
 
+    Args:
+        target, base: the ends.
+        draws: of the target, shape ``(n, dim)``: the moves are made in coordinates whitened by their covariance, or by
+            the base's if that is one Gaussian.
+        generator: the only source of randomness.
+        min_effective: share of the particles that is effective after each step of beta; nearer to 1, more steps.
+        n_particles: of the pilot.
     Raises:
         ValueError: if more than 4,000 temperatures would be needed.
     """
-    factor = base.factors[0] if len(base.weights) == 1 else torch.linalg.cholesky(_covariance(draws))
+    single = isinstance(base, Mixture) and len(base.weights) == 1
+    factor = base.factors[0] if single else torch.linalg.cholesky(_covariance(draws))
     y = torch.linalg.solve_triangular(factor, base.sample(n_particles, generator).T, upper=False).T
     betas, steps, step = [0.0], [0.0], 0.5 / target.dim ** (1 / 3)
     while betas[-1] < 1:
         if len(betas) > MAX_STEPS:
             raise ValueError(f"base must be nearer to the target: {MAX_STEPS} temperatures reach only {betas[-1]:.3g}")
         log_ratio = _log_ratio(Annealed(target, base, factor, betas[-1]), y)
-        betas.append(_next_beta(betas[-1], log_ratio))
+        betas.append(_next_beta(betas[-1], log_ratio, min_effective))
         weights = ((betas[-1] - betas[-2]) * log_ratio).softmax(0)
         y = y[torch.multinomial(weights, n_particles, replacement=True, generator=generator)]
         for _ in range(2):
@@ -210,14 +268,15 @@ def plan_path(target: Target, base: Base, draws: Tensor, generator: Generator, *
     return Path(target, base, factor, betas, steps)
 
 
-def _next_beta(beta: float, log_ratio: Tensor) -> float:
-    """The largest beta, by bisection, at which the share of effective particles is still ``MIN_EFFECTIVE``."""
+def _next_beta(beta: float, log_ratio: Tensor, min_effective: float) -> float:
+    """The largest beta, by bisection, at which the share of effective particles is still ``min_effective``."""
     low, high = beta, 1.0
-    if _effective_share((high - beta) * log_ratio) >= MIN_EFFECTIVE:
+    if _effective_share((high - beta) * log_ratio) >= min_effective:
         return high
     for _ in range(40):
         middle = 0.5 * (low + high)
-        low, high = (middle, high) if _effective_share((middle - beta) * log_ratio) >= MIN_EFFECTIVE else (low, middle)
+        enough = _effective_share((middle - beta) * log_ratio) >= min_effective
+        low, high = (middle, high) if enough else (low, middle)
     return max(low, beta + 1e-9)
 
 

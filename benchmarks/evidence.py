@@ -22,6 +22,7 @@ from .annealing import fit_base, laplace_base, log_normaliser, plan_path
 from .measure import environment
 from .store import write_json
 
+MIN_EFFECTIVE = 0.9995  # four to five times the temperatures of a certificate
 MIN_ESS = 100.0  # effective paths in each direction, or their standard errors mean nothing
 
 
@@ -47,7 +48,7 @@ def make_evidence(name: str, target: Target, *, seed: int, folder: Path) -> bool
     ends, fitted = draws[: len(draws) // 2], draws[len(draws) // 2 :]
     few = len(fitted) < 2 * target.dim
     base = laplace_base(target, fitted.mean(0)) if few else fit_base(target, fitted)
-    path = plan_path(target, base, fitted, generator)
+    path = plan_path(target, base, fitted, generator, min_effective=MIN_EFFECTIVE)
     estimate = log_normaliser(path, ends, generator)
     agree = abs(estimate.gap) < MAX_STANDARD_ERRORS and min(estimate.ess_up, estimate.ess_down) >= MIN_ESS
     record: dict[str, Any] = {
