@@ -27,6 +27,7 @@ from ..targets.meter import Meter
 
 ACCEPTANCE = 0.6  # of the moves, aimed at by the pilot
 MIN_EFFECTIVE = 0.99  # share of the pilot's particles that is effective after the weights of one step of beta
+NEAR = 0.5  # standard deviation of log p - log q over the draws below which one Gaussian is near enough
 N_BINS = 24  # of a coordinate's draws, a Gaussian for each
 MAX_STEPS = 4_000
 MAX_MODES = 64  # a base has no more components
@@ -106,7 +107,7 @@ def fit_base(target: Target, draws: Tensor) -> Base:
     counts = torch.tensor([len(group) for group in groups], dtype=torch.float64)
     factors = torch.stack([torch.linalg.cholesky(_covariance(group)) for group in groups])
     by_modes = Mixture(counts / counts.sum(), torch.stack([group.mean(0) for group in groups]), factors)
-    if len(groups) > 1:
+    if len(groups) > 1 or (target.log_prob(held_out) - by_modes.log_prob(held_out)).std() < NEAR:
         return by_modes
     bases: tuple[Base, ...] = (by_modes, _mixture(fitted), _product(fitted))
     return max(bases, key=lambda base: base.log_prob(held_out).mean().item())
@@ -132,9 +133,9 @@ def _mixture(draws: Tensor) -> Mixture:
 
 
 def _covariance(x: Tensor) -> Tensor:
-    """Of draws ``(n, dim)``: the sample covariance if they are enough for its dim^2 / 2 numbers, else few factors."""
+    """Of draws ``(n, dim)``: the sample covariance if they are enough for its dim^2 / 2 numbers, else some factors."""
     n, dim = x.shape
-    if n > 2 * dim**2 or dim <= 4:
+    if n > dim**2 or dim <= 4:
         return x.T.cov().reshape(dim, dim) + 1e-12 * x.var() * torch.eye(dim, dtype=x.dtype)
     from sklearn.decomposition import FactorAnalysis
 
