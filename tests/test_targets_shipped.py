@@ -10,45 +10,44 @@ from typing import Any
 import numpy as np
 import pytest
 
-from samplerbench.targets.base import TARGETS, HasReference
-from samplerbench.targets.shipped import reference_draws
+from samplerbench.targets.base import TARGETS
+from samplerbench.targets.draws import Estimate
+from samplerbench.targets.shipped import reference_draws, shipped_log_z
 
 DATA = resources.files("samplerbench.targets.data")
-NAMES = [name for name in TARGETS.names() if isinstance(TARGETS.get(name), HasReference)]
+NAMES = [name for name in TARGETS.names() if hasattr(type(TARGETS.get(name)), "reference")]
+EVIDENCES = [name for name in NAMES if hasattr(type(TARGETS.get(name)), "log_z")]
+MAX_BYTES = 40_000_000
 
 
-@pytest.fixture(params=NAMES)
-def name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def certificate(name: str) -> dict[str, Any]:
+def read(name: str) -> dict[str, Any]:
     table: dict[str, Any] = json.loads((DATA / f"{name}.json").read_text())
     return table
 
 
-def test_there_are_reference_draws() -> None:
-    assert NAMES == ["breast_cancer_full", "breast_cancer_train"]
-
-
-def test_certificate_belongs_to_the_draws_and_the_law(name: str, certificate: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_certificate_belongs_to_the_draws_and_the_law(name: str) -> None:
+    certificate, dim = read(name), TARGETS.get(name).dim
     packed = (DATA / f"{name}.npz").read_bytes()
     assert hashlib.sha256(packed).hexdigest() == certificate["sha256"]
     assert certificate["target"] == f"{name}@{TARGETS.entry(name).version}"
     with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
         assert arrays["samples"].dtype == np.float32
-        assert arrays["samples"].shape == (10_000, TARGETS.get(name).dim)
+        n_draws = 10_000 if dim <= 100 else min(5_000, 1_500_000 // (4 * dim))
+        assert arrays["samples"].shape == (n_draws, dim)
 
 
-def test_every_checked_value_keeps_its_rule(certificate: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", NAMES)
+def test_every_checked_value_keeps_its_rule(name: str) -> None:
+    certificate = read(name)
     assert certificate["verdict"] == "certified"
     values = {check["name"]: check["value"] for check in certificate["checks"]}
-    for method in ("HMC", "MALA"):
+    first, second = (run["method"].split(",")[0] for run in certificate["runs"])
+    for method in (first, second):
         assert values[f"{method}: largest rank-normalised split R-hat"] < 1.01
         assert values[f"{method}: smallest ESS / count"] >= 0.9
         assert values[f"{method}: Stein identity, in standard errors"] < 4
-    assert values["moments of both runs, in standard errors"] < 4
+    assert values["moments of both runs, in standard errors"] < 5.2
     assert values["KS p-value of log_prob"] > 1e-4
     assert values["C2ST above 1/2, in standard errors"] < 4
     assert all(check["passed"] for check in certificate["checks"])
@@ -56,15 +55,41 @@ def test_every_checked_value_keeps_its_rule(certificate: dict[str, Any]) -> None
     assert all(run["n_scores"] > 0 and run["seconds"] > 0 for run in certificate["runs"])
 
 
+@pytest.mark.parametrize("name", NAMES)
 def test_draws_are_in_random_order(name: str) -> None:
-    target = TARGETS.get(name)
-    assert isinstance(target, HasReference)
-    log_prob = target.log_prob(target.reference()).numpy()
+    """First statistic of the draws: what is alike in neighbouring rows would bias blocks of them."""
+    x = reference_draws(name)
+    values = x.square().sum(-1).numpy()
     for lag in (1, 2, 64):
-        correlation = np.corrcoef(log_prob[:-lag], log_prob[lag:])[0, 1]
-        assert abs(correlation) < 4.5 / math.sqrt(len(log_prob))
-    halves = log_prob[:5_000].mean() - log_prob[5_000:].mean()
-    assert abs(halves) < 4.5 * log_prob.std() * math.sqrt(2 / 5_000)
+        correlation = np.corrcoef(values[:-lag], values[lag:])[0, 1]
+        assert abs(correlation) < 5 / math.sqrt(len(values))
+    half = len(values) // 2
+    halves = values[:half].mean() - values[half:].mean()
+    assert abs(halves) < 5 * values.std() * math.sqrt(2 / half)
+
+
+@pytest.mark.parametrize("name", EVIDENCES)
+def test_evidence_is_that_of_two_estimators_that_agree(name: str) -> None:
+    evidence = read(f"{name}.evidence")
+    assert evidence["target"] == f"{name}@{TARGETS.entry(name).version}"
+    assert evidence["verdict"] == "certified"
+    up, down, log_z = evidence["up"], evidence["down"], evidence["log_z"]
+    assert abs(up["value"] - down["value"]) < 4 * math.hypot(up["std_error"], down["std_error"])
+    assert min(up["ess"], down["ess"]) >= 100
+    assert 0 < log_z["std_error"] < 0.2
+    assert shipped_log_z(name) == Estimate(log_z["value"], log_z["std_error"])
+
+
+def test_shipped_files_stay_under_40_mb() -> None:
+    sizes = {file.name: len(file.read_bytes()) for file in DATA.iterdir() if file.is_file()}
+    assert sum(sizes.values()) < MAX_BYTES, sizes
+
+
+def test_missing_evidence_says_how_to_make_it() -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"nothing.evidence.json is not .* samplerbench.benchmarks.evidence nothing"
+    ):
+        shipped_log_z("nothing")
 
 
 def test_missing_draws_say_how_to_make_them() -> None:
