@@ -34,6 +34,7 @@ from .measure import environment
 from .store import write_json
 
 GAIN = 0.1  # of the step's adaptation: log step moves by this times (acceptance - wanted acceptance)
+SETTLING_STEP, N_SETTLING = 0.05, 400  # in units of the target's scale; moves before the warm-up
 MIN_STEP_SHARE = 1 / 16  # every transition shortens the step by a random factor down to this one
 STARTS_PER_COORDINATE = 40  # starting points behind the first whitening, where the target offers its own
 VISITS_PER_COORDINATE = 20  # fewer give no covariance worth whitening by
@@ -153,6 +154,7 @@ class Run:
             width = method.start * target.scale
             x, factor = width * normal(n_chains, dim, generator), width * torch.eye(dim, dtype=torch.float64)
         kept = torch.empty(n_chains, 0, dim, dtype=torch.float64)
+        x = _settled(x, target, generator)
         return cls(identity, x=x, factor=factor, generator_state=generator.get_state(), kept=kept)
 
     @classmethod
@@ -168,6 +170,16 @@ class Run:
         buffer = io.BytesIO()
         torch.save(vars(self), buffer)
         _write(checkpoint, buffer.getvalue())
+
+
+def _settled(x: Tensor, target: Target, generator: Generator) -> Tensor:
+    """Where ``x`` is after short moves of limited drift: a leapfrog of any useful step fails far out in stiff tails."""
+    kernel = MALAKernel(0.5 * (SETTLING_STEP * target.scale) ** 2, max_drift=1.0)
+    meter = Meter(target, dtype=torch.float64)
+    state = State.at(x, meter)
+    for _ in range(N_SETTLING):
+        state = kernel(state, meter, generator)
+    return state.x
 
 
 def long_run(name: str, target: Target, method: Method, settings: Settings, *, seed: int, folder: Path) -> Run:
