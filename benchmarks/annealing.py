@@ -250,8 +250,10 @@ def plan_path(
     Raises:
         ValueError: if more than 4,000 temperatures would be needed.
     """
-    single = isinstance(base, Mixture) and len(base.weights) == 1
-    factor = base.factors[0] if single else torch.linalg.cholesky(_covariance(draws))
+    if isinstance(base, Mixture) and len(base.weights) == 1:
+        factor = base.factors[0]
+    else:
+        factor = torch.linalg.cholesky(_covariance(draws))
     y = torch.linalg.solve_triangular(factor, base.sample(n_particles, generator).T, upper=False).T
     betas, steps, step = [0.0], [0.0], 0.5 / target.dim ** (1 / 3)
     while betas[-1] < 1:

@@ -109,7 +109,7 @@ class Settings:
     def for_target(cls, target: Target) -> "Settings":
         """10,000 draws up to 100 coordinates, above them what fits in 1.5 MB as float32, and shorter runs for it."""
         if target.dim > 100:
-            return cls(n_kept=80, n_draws=min(5_000, MAX_BYTES // (4 * target.dim)))
+            return cls(n_kept=80, n_rounds=2, n_draws=min(5_000, MAX_BYTES // (4 * target.dim)))
         return cls(n_kept=160) if isinstance(target, HasSymmetry) else cls()
 
 
