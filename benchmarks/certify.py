@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from ..targets.base import TARGETS
+from ..targets.base import TARGETS, HasMinibatch
 from ..targets.datasets import DataFileError
 from ..targets.registry import load_plugin
 from .certificates import FAST, FULL, SPOT_FILE, Row, Subject, certify, spot_values
@@ -97,8 +97,7 @@ def certify_targets(
     files = [str(path) for path in plugins]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        # the widest first, so that no long one is left to the end
-        order = sorted(names, key=lambda name: -TARGETS.get(name).dim)
+        order = sorted(names, key=_size, reverse=True)  # so that no long one is left to the end
         tasks = {pool.submit(certify_target, name, fast=fast, seed=seed, plugins=files): name for name in order}
         for task in as_completed(tasks):
             rows, seconds = task.result()
@@ -107,6 +106,12 @@ def certify_targets(
                 tasks[task], f"{rows[-1].target:<24} {WORDS[rows[-1].verdict]:<12} {seconds:6.1f} s  {rows[-1].reason}"
             )
     return pd.DataFrame([dataclasses.asdict(row) for name in names for row in done[name]])
+
+
+def _size(name: str) -> int:
+    """What an evaluation costs, roughly: coordinates times data rows."""
+    target = TARGETS.get(name)
+    return target.dim * (target.n_rows if isinstance(target, HasMinibatch) else 1)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

@@ -26,7 +26,7 @@ MIN_EFFECTIVE = 0.9995  # four to five times the temperatures of a certificate
 MIN_ESS = 100.0  # effective paths in each direction, or their standard errors mean nothing
 
 
-def make_evidence(name: str, target: Target, *, seed: int, folder: Path) -> bool:
+def make_evidence(name: str, target: Target, *, seed: int, folder: Path, n_paths: int = 5_000) -> bool:
     """Estimate the log normaliser and write ``folder/<name>.evidence.json``.
 
     Args:
@@ -34,6 +34,7 @@ def make_evidence(name: str, target: Target, *, seed: int, folder: Path) -> bool
         target: with its registered parameters and reference draws.
         seed: of base and paths.
         folder: it must exist.
+        n_paths: in each direction; at most half of the reference draws.
     Returns:
         Whether both directions agree within 4 standard errors, with at least 100 effective paths each.
     Raises:
@@ -45,7 +46,7 @@ def make_evidence(name: str, target: Target, *, seed: int, folder: Path) -> bool
     generator = derive_generator("evidence", name, seed)
     draws = target.reference()
     draws = draws[torch.randperm(len(draws), generator=generator)]
-    ends, fitted = draws[: len(draws) // 2], draws[len(draws) // 2 :]
+    ends, fitted = draws[: len(draws) // 2][:n_paths], draws[len(draws) // 2 :]
     few = len(fitted) < 2 * target.dim
     base = laplace_base(target, fitted.mean(0)) if few else fit_base(target, fitted)
     path = plan_path(target, base, fitted, generator, min_effective=MIN_EFFECTIVE)
@@ -81,13 +82,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="samplerbench.benchmarks.evidence", description="Estimate log normalisers.")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="default: those that ship an estimate")
     parser.add_argument("--seed", type=int, default=0, help="(default %(default)s)")
+    parser.add_argument("--paths", type=int, default=5_000, help="in each direction (default %(default)s)")
     shipped = Path(str(importlib.resources.files("samplerbench.targets.data")))
     parser.add_argument("--out", type=Path, default=shipped, help="folder (default: the package's own)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     names = options.targets or [name for name in TARGETS.names() if _ships_estimate(TARGETS.get(name))]
-    agree = [make_evidence(name, TARGETS.get(name), seed=options.seed, folder=options.out) for name in names]
+    agree = [
+        make_evidence(name, TARGETS.get(name), seed=options.seed, folder=options.out, n_paths=options.paths)
+        for name in names
+    ]
     return 0 if all(agree) else 1
 
 
