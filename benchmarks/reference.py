@@ -38,7 +38,7 @@ SETTLING_STEP, N_SETTLING = 0.05, 400  # in units of the target's scale; moves b
 MIN_STEP_SHARE = 1 / 16  # every transition shortens the step by a random factor down to this one
 STARTS_PER_COORDINATE = 40  # starting points behind the first whitening, where the target offers its own
 VISITS_PER_COORDINATE = 20  # fewer give no covariance worth whitening by
-MAX_BYTES = 1_500_000  # of the draws that are written, above 100 coordinates
+MAX_BYTES = 1_000_000  # of the draws that are written, above 100 coordinates
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Settings:
 
     @classmethod
     def for_target(cls, target: Target) -> "Settings":
-        """10,000 draws up to 100 coordinates, above them what fits in 1.5 MB as float32, and shorter runs for it."""
+        """10,000 draws up to 100 coordinates, above them what fits in 1 MB as float32, and shorter runs for it."""
         if target.dim > 100:
             return cls(n_kept=80, n_rounds=2, n_draws=min(5_000, MAX_BYTES // (4 * target.dim)))
         return cls(n_kept=160) if isinstance(target, HasSymmetry) else cls()
