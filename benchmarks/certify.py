@@ -41,7 +41,7 @@ def shipped_names() -> list[str]:
 def certify_target(
     name: str, *, fast: bool = False, seed: int = 0, plugins: Sequence[str] = ()
 ) -> tuple[list[Row], float]:
-    """The rows of one registered target; a missing data file makes it uncertified, whatever else goes wrong a failure.
+    """The rows of one registered target; a missing file makes it uncertified, whatever else goes wrong a failure.
 
     Args:
         name: of the target.
@@ -63,6 +63,8 @@ def certify_target(
         rows = certify(subject)
     except DataFileError as error:
         rows = subject.without("certificate", f"{MISSING_DATA}: {error}", "uncertified")
+    except FileNotFoundError as error:  # reference draws or a log normaliser that have not been made yet
+        rows = subject.without("certificate", str(error), "uncertified")
     except Exception as error:  # one broken target must not take the others' certificates with it
         rows = subject.without("certificate", f"{type(error).__name__}: {error}", "fail")
     return rows, time.monotonic() - began

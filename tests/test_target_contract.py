@@ -67,7 +67,10 @@ def _points(target: Target) -> Tensor:
     if isinstance(target, HasSample):
         return target.sample(10_000, seeded(0))
     if isinstance(target, HasReference):
-        return target.reference()
+        try:
+            return target.reference()
+        except FileNotFoundError:  # not made yet: the catalogue says so
+            pass
     return Meter(target, dtype=torch.float64).start(1_000, seeded(0))
 
 

@@ -15,7 +15,8 @@ from samplerbench.targets.draws import Estimate
 from samplerbench.targets.shipped import reference_draws, shipped_log_z
 
 DATA = resources.files("samplerbench.targets.data")
-NAMES = [name for name in TARGETS.names() if hasattr(type(TARGETS.get(name)), "reference")]
+CLAIMED = [name for name in TARGETS.names() if hasattr(type(TARGETS.get(name)), "reference")]
+NAMES = [name for name in CLAIMED if (DATA / f"{name}.npz").is_file()]
 EVIDENCES = [name for name in NAMES if hasattr(type(TARGETS.get(name)), "log_z")]
 MAX_BYTES = 40_000_000
 
@@ -79,6 +80,14 @@ def test_evidence_is_that_of_two_estimators_that_agree(name: str) -> None:
     assert min(up["ess"], down["ess"]) >= 100
     assert 0 < log_z["std_error"] < 0.2
     assert shipped_log_z(name) == Estimate(log_z["value"], log_z["std_error"])
+
+
+def test_what_is_not_shipped_yet_is_not_certified() -> None:
+    verdicts = json.loads((resources.files("samplerbench.benchmarks.data") / "certified.json").read_text())
+    for name in set(CLAIMED) - set(NAMES):
+        entry = verdicts[f"{name}@{TARGETS.entry(name).version}"]
+        assert entry["verdict"] == "uncertified"
+        assert f"{name}.npz are not among this installation's data" in entry["reason"]
 
 
 def test_shipped_files_stay_under_40_mb() -> None:
