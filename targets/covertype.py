@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from .base import LOG_2PI, PerDevice, register_target
-from .checks import require_positive
 from .datasets import DATASETS, load
 from .draws import Estimate
 from .logistic_regression import likelihood_score, log_likelihood, split
@@ -21,7 +20,7 @@ RATE = 0.01
 BLOCK = 1_000  # points at once: 64 MB of margins in float64
 
 
-@register_target("covertype", version=1, scale=2.0)
+@register_target("covertype", version=1)
 @dataclass(frozen=True)
 class Covertype:
     """Hierarchical logistic regression: x = (la, w), w | la ~ N(0, exp(-la) I_55), P(y = 1) = sigmoid(w . row).
@@ -36,15 +35,9 @@ class Covertype:
 
     Source: the Bayesian logistic regression of Q. Liu and D. Wang, Stein variational gradient descent, NeurIPS (2016),
     section 5 (its binary Covertype task and Gamma prior), on a subset.
-
-    Attributes:
-        scale: root mean square radius per coordinate of the reference draws, to one digit.
     """
 
-    scale: float = 2.0
-
-    def __post_init__(self) -> None:
-        require_positive(scale=self.scale)
+    scale = 2.0  # root mean square radius per coordinate of the reference draws, to one digit
 
     @property
     def dim(self) -> int:

@@ -91,7 +91,7 @@ class CoxProcess:
     up to the same terms.
 
     Source: J. Moller, A. Syversveen, R. Waagepetersen, Log Gaussian Cox processes, Scand. J. Statist. 25 (1998): its
-    126 pine saplings and constants, discretised as in arXiv 2208.01893 and its predecessors.
+    126 pine saplings and constants, discretised as in M. Arbel et al., arXiv 2102.07501.
 
     Attributes:
         data: "pines", or "simulated" by this package from the model itself, which needs no file.

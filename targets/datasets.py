@@ -6,11 +6,11 @@ the file, its parsed content must have the recorded checksum: a posterior is a l
 Files are parsed by pandas and numpy and never unpickled.
 """
 
+import contextlib
 import gzip
 import hashlib
 import io
 import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
@@ -177,11 +177,20 @@ def _fetch(url: str) -> bytes:
 
 
 def _keep(table: Table, path: Path) -> None:
-    """Write the table to the cache at once or not at all: another process may be reading or writing it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
-        np.savez_compressed(part, features=table[0], labels=table[1])
-    Path(part.name).replace(path)
+    """Write the table to the cache at once or not at all: another process may be reading or writing it.
+
+    A cache that cannot be written (read-only, full) costs the next process a download, and this one nothing.
+    """
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, features=table[0], labels=table[1])
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            part.write_bytes(buffer.getvalue())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _read_files(paths: Sequence[Path], read: Read) -> Table:

@@ -14,11 +14,14 @@ from .draws import Estimate
 from .marginals import chi_square_marginal, coordinate, normal_marginal
 from .quadrature import HALF_WIDTH, cdf_of_density, moments_of_map
 
+MAX_NECK_SD = 6.0
+
 
 @register_target("funnel10", version=1, dim=10, neck_sd=3.0)
 @register_target("funnel10_easy", version=1, dim=10, neck_sd=1.0)
 @register_target("funnel100", version=1, dim=100, neck_sd=3.0)
 @register_target("funnel2", version=1, dim=2, neck_sd=1.0)
+@register_target("funnel2_wide", version=1, dim=2, neck_sd=3.0)
 @dataclass(frozen=True)
 class Funnel:
     """Neal's funnel: v = x[0] ~ N(0, neck_sd^2), x[i] | v ~ N(0, exp(v)); normalised, so log_z is 0.
@@ -32,6 +35,8 @@ class Funnel:
     def __post_init__(self) -> None:
         require_at_least(2, dim=self.dim)
         require_positive(neck_sd=self.neck_sd)
+        if self.neck_sd > MAX_NECK_SD:  # the quadrature of the moments reaches no further
+            raise ValueError(f"neck_sd must be at most {MAX_NECK_SD}, got {self.neck_sd}")
 
     @property
     def log_z(self) -> Estimate:

@@ -52,7 +52,10 @@ class ImageEnergy:
     The weights are read from float32 numbers that are shipped with the package and define the law.
     ``samplerbench.benchmarks.train_images`` trained them by persistent contrastive divergence on images scaled to
     [-1, 1] with Gaussian noise added. Log Z, moments and modes are unknown, and there are no exact draws: a long
-    chain's draws are the only truth about this law.
+    chain's draws are all that is known of this law, and they do not settle the weights of its modes: after 10,000
+    transitions, chains of ebm_mnist that start from noise and at the base still differ in their class shares (30 and
+    10% zeros, 6 and 33% ones, 0.1 and 5% sixes); on ebm_digits both starts agree, at 26 to 31% zeros. So neither target
+    is certified or ranked.
 
     Source: T. Tieleman, Training restricted Boltzmann machines using approximations to the likelihood gradient, ICML
     (2008), for the training; E. Nijkamp et al., arXiv 1903.12370, for how it goes wrong where chains are short;

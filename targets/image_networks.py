@@ -14,6 +14,7 @@ from .registry import unknown
 Layers: TypeAlias = Sequence[tuple[Tensor, Tensor]]  # weight (n_out, n_in) and bias (n_out,) of each layer
 
 PIXELS = {"digits": 64, "mnist": 784}
+PARTS = {"mfa": "mfa", "ebm": "energy", "classifier": "classifier"}  # of the training script, by kind of file
 
 
 def require_images(images: str) -> None:
@@ -35,11 +36,12 @@ def shipped_tensors(name: str) -> Mapping[str, Tensor]:
     """
     from safetensors.torch import load
 
+    part, images = name.split("_")
     file = resources.files(f"{__package__}.data") / f"{name}.safetensors"
     if not file.is_file():
         raise FileNotFoundError(
-            f"{name}.safetensors is not among this installation's data; "
-            f"make it with `python -m samplerbench.benchmarks.train_images`"
+            f"{name}.safetensors is not among this installation's data; make it with "
+            f"`python -m samplerbench.benchmarks.train_images {PARTS[part]} {images}`"
         )
     return load(file.read_bytes())
 

@@ -48,6 +48,8 @@ def require_components(means: Means, sd: float | tuple[float, ...], weights: tup
     if not torch.tensor(means, dtype=torch.float64).isfinite().all():
         raise ValueError(f"means must be finite, got {means}")
     for name, values in (("sd", sd), ("weights", weights)):
+        if values is not None and not isinstance(values, tuple | int | float):
+            raise ValueError(f"{name} must be a number or a tuple of numbers, got {values!r}")
         if isinstance(values, tuple):
             require_positive(**{f"{name}[{k}]": value for k, value in enumerate(values)})
             if len(values) != len(means):

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from .base import LOG_2PI, Marginal, Modes, Moments, PerDevice, normal, one_digit, register_target
-from .checks import require_at_least, require_positive
+from .checks import require_at_least
 from .double_well import DoubleWell
 from .draws import Estimate
 from .marginals import coordinate, normal_marginal
@@ -174,6 +174,9 @@ class ManyWellWithModes(ManyWell):
         return self._sign_modes()
 
 
+MIN_DELTA, MAX_DELTA = 0.5, 50.0  # beyond them rejection or quadrature of a well is too costly
+
+
 @register_target("many_well_sde5", version=1, dim=5, n_wells=5, delta=4.0)
 @register_target("many_well_sde50", version=1, dim=50, n_wells=5, delta=2.0)
 @dataclass(frozen=True)
@@ -196,7 +199,8 @@ class ManyWellSDE(WellProduct):
 
     def __post_init__(self) -> None:
         require_at_least(1, dim=self.dim)
-        require_positive(delta=self.delta)
+        if not MIN_DELTA <= self.delta <= MAX_DELTA:
+            raise ValueError(f"delta must be from {MIN_DELTA} to {MAX_DELTA}, got {self.delta}")
         if not 1 <= self.n_wells <= min(self.dim, MOST_WELLS):
             raise ValueError(f"n_wells must be 1 to {min(self.dim, MOST_WELLS)}, got {self.n_wells}")
 

@@ -67,12 +67,13 @@ class GaussianProfile:
 @register_target("gmm40_seed1", version=1, means=fab_means(seed=1), sd=math.log1p(math.e))
 @register_target("gmm40_seed2", version=1, means=fab_means(seed=2), sd=math.log1p(math.e))
 @register_target("gmm40_seed3", version=1, means=fab_means(seed=3), sd=math.log1p(math.e))
-@register_target("bimodal50", version=1, means=((0.0,) * 50, (4.0,) * 50), sd=(1.0, 0.6), weights=(0.75, 0.25))
+@register_target("bimodal50", version=1, means=((0.0,) * 50, (4.0, *(0.0,) * 49)), sd=(1.0, 0.6), weights=(0.75, 0.25))
 @dataclass(frozen=True)
 class GaussianMixture:
     """Gaussian mixture sum_k weights[k] N(means[k], sd[k]^2 I); normalised, so log_z is 0.
 
-    Sources: mog2, ring8, bimodal50: of common use, constants as registered. ring8_stein: T. Hu et al., arXiv
+    Sources: mog2, ring8: of common use, constants as registered. bimodal50: .75 N(0, I) + .25 N(4 e_1, .36 I), e_1 the
+    first axis. ring8_stein: T. Hu et al., arXiv
     1810.03545. grid9: Q. Zhang and Y. Chen, arXiv 2111.15141, variance 0.3. grid25: M. Sendera et al., arXiv
     2402.05098 (25GMM), variance 0.3. gmm40_fab: L. Midgley et al., arXiv 2208.01893, means from seed 0,
     sd = softplus(1); gmm40_seed1 to 3: the same recipe with other seeds, for methods that were tuned on gmm40_fab.

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from .base import LOG_2PI, PerDevice, register_target
-from .checks import require_positive
 from .draws import Estimate
 from .shipped import reference_draws, shipped_log_z
 
@@ -30,7 +29,7 @@ CONSTANT = (
 )
 
 
-@register_target("seeds", version=1, scale=0.7)
+@register_target("seeds", version=1)
 @dataclass(frozen=True)
 class SeedGermination:
     """Seeds: x = (log tau, a0, a1, a2, a12, b_1..b_21), r_j ~ Binomial(n_j, sigmoid(row_j . a + b_j)).
@@ -47,15 +46,9 @@ class SeedGermination:
     tails need no view; what is hard is a mild funnel, the b_j having standard deviation exp(-s / 2).
 
     Source: M. Crowder, Appl. Stat. 27 (1978), table 3; the model of D. Spiegelhalter et al., BUGS examples volume 1.
-
-    Attributes:
-        scale: root mean square radius per coordinate of the reference draws, to one digit.
     """
 
-    scale: float = 0.7
-
-    def __post_init__(self) -> None:
-        require_positive(scale=self.scale)
+    scale = 0.7  # root mean square radius per coordinate of the reference draws, to one digit
 
     @property
     def dim(self) -> int:

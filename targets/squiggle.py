@@ -15,6 +15,7 @@ from .quadrature import moments_of_map
 
 # Covariance of y: [[V1, C], [C, V2]]
 V1, V2, C = 2.0, 0.5, 0.25
+MAX_FREQUENCY = 20.0
 
 
 @register_target("squiggle", version=1)
@@ -33,6 +34,8 @@ class Squiggle:
 
     def __post_init__(self) -> None:
         require_positive(frequency=self.frequency)
+        if self.frequency > MAX_FREQUENCY:  # the quadrature of the moments resolves no more
+            raise ValueError(f"frequency must be at most {MAX_FREQUENCY}, got {self.frequency}")
 
     @property
     def log_z(self) -> Estimate:

@@ -144,7 +144,7 @@ def test_other_parameters_keep_one_law() -> None:
         ("many_well32", {"dim": 7}, "dim must be even, got 7"),
         ("many_well32", {"dim": 0}, "dim must be at least 2, got 0"),
         ("many_well6", {"dim": 22}, "dim must be at most 20 .*, got 22"),
-        ("many_well_sde5", {"delta": 0.0}, "delta must be positive and finite, got 0.0"),
+        ("many_well_sde5", {"delta": 0.0}, "delta must be from 0.5 to 50.0, got 0.0"),
         ("many_well_sde5", {"n_wells": 6}, "n_wells must be 1 to 5, got 6"),
         ("many_well_sde50", {"n_wells": 11}, "n_wells must be 1 to 10, got 11"),
     ],
