@@ -158,15 +158,19 @@ def record_spot_values(names: Sequence[str]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the shipped files: spot values of new versions, the table as CSV, and the verdicts that listings show."""
-    parser = argparse.ArgumentParser(
-        prog="samplerbench.benchmarks.certify", description="Make the shipped certificates."
-    )
+    parser = argparse.ArgumentParser(prog="samplerbench.benchmarks.certify", description=main.__doc__)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="the others keep their rows; default: all")
     parser.add_argument("--out", type=Path, default=Path("results/certificates.csv"), help="(default %(default)s)")
     options = parser.parse_args(arguments)
-    names = shipped_names()
-    for version in record_spot_values(names):
+    shipped = shipped_names()
+    for version in record_spot_values(shipped):
         print(f"spot values recorded: {version}")
-    table = certify_targets(names, workers=n_cores(), on_end=lambda name, line: print(line, flush=True))
+    chosen = options.targets or shipped
+    table = certify_targets(chosen, workers=n_cores(), on_end=lambda name, line: print(line, flush=True))
+    if options.targets and options.out.exists():
+        kept = pd.read_csv(options.out, keep_default_na=False, na_values=[""]).fillna({"reason": ""})
+        table = pd.concat([kept[~kept["target"].isin(table["target"])], table])
+        table = table.sort_values("target", kind="stable", ignore_index=True)
     write_text(options.out, table.to_csv(index=False, float_format="%.6g"))
     lines = summary(table).to_dict("records")
     verdicts = {str(line["target"]): {"verdict": line["certificate"], "reason": line["reason"]} for line in lines}

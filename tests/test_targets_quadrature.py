@@ -51,11 +51,14 @@ def log_integral(log_prob: Callable[[Tensor], Tensor], *axes: Axis) -> float:
     return torch.stack(rows).logsumexp(0).item() + math.log(cell)
 
 
-@pytest.mark.parametrize("name", TARGETS.names())
+NO_GRID = ["funnel2_wide"]  # a neck of width exp(-10) is narrower than any grid: the formula is that of funnel2
+PLANAR = [name for name in TARGETS.names() if TARGETS.get(name).dim == 2 and name not in NO_GRID]
+
+
+@pytest.mark.parametrize("name", PLANAR)
 def test_log_z_equals_quadrature(name: str) -> None:
     target = TARGETS.get(name)
-    if target.dim != 2 or not isinstance(target, HasLogZ):
-        pytest.skip("not planar, or log_z unknown")
+    assert isinstance(target, HasLogZ)
     if name in SINH_GRIDS:
 
         def log_prob(t: Tensor) -> Tensor:
