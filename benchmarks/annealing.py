@@ -3,7 +3,8 @@
 Between a normalised base q and the target p lie the laws of log density (1 - beta) log q + beta log p. A path that
 starts at a draw of q and climbs to p gives an unbiased estimate of Z (annealed importance sampling); a path that starts
 at a draw of p and descends gives one of 1 / Z. The first is low when it misses mass, the second high when the draws do,
-so that they agree only where base, draws and density fit together.
+so that they agree only where base, draws and density fit together. Mass that neither base nor draws have ever seen
+stays unseen: that the draws are complete is for other checks to say.
 
 References: R. Neal, Stat. Comput. 11 (2001); R. Grosse, Z. Ghahramani, R. Adams, arXiv 1511.02543 (both directions);
 C. Bennett, J. Comput. Phys. 22 (1976) (their combination).
@@ -103,7 +104,7 @@ def fit_base(target: Target, draws: Tensor) -> Base:
     if isinstance(target, HasModes) and len(target.modes.masses) <= MAX_MODES:
         mode = target.modes.assign(fitted)
     groups = [fitted[mode == k] for k in range(int(mode.max()) + 1)]
-    groups = [group for group in groups if len(group) >= 10 + len(draws) // 2_000]
+    groups = [group for group in groups if len(group) >= 10 + len(draws) // 2_000] or [fitted]
     counts = torch.tensor([len(group) for group in groups], dtype=torch.float64)
     factors = torch.stack([torch.linalg.cholesky(_covariance(group)) for group in groups])
     by_modes = Mixture(counts / counts.sum(), torch.stack([group.mean(0) for group in groups]), factors)
@@ -151,12 +152,14 @@ def laplace_base(target: Target, start: Tensor) -> Mixture:
         target: the density.
         start: where Newton's iteration begins, shape ``(dim,)``.
     Raises:
-        ValueError: if the iteration does not converge.
+        ValueError: if the iteration does not converge, or meets a Hessian that is not negative definite.
     """
     x = start.to(torch.float64)
     for _ in range(50):
         score: Tensor = jacobian(target.log_prob, x)  # type: ignore[no-untyped-call]
-        factor = torch.linalg.cholesky(-hessian(target.log_prob, x))  # type: ignore[no-untyped-call]
+        factor, failure = torch.linalg.cholesky_ex(-hessian(target.log_prob, x))  # type: ignore[no-untyped-call]
+        if failure:
+            raise ValueError("target must be log-concave on the way of Newton's iteration, its Hessian is not negative")
         move = torch.cholesky_solve(score[:, None], factor)[:, 0]
         x = x + move / max(1.0, (move.abs().max() / 2).item())
         if move.abs().max() < 1e-8:

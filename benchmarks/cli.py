@@ -160,7 +160,7 @@ def figures(
 @app.command()
 def certify(
     targets: Annotated[list[str] | None, typer.Argument(help="Names of targets; default all.")] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="With a tenth of the draws.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="With fewer draws, paths and nodes.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
     to: Annotated[Path | None, typer.Option(help="Also write the whole table as CSV to this file.")] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
@@ -188,7 +188,7 @@ def certify(
             names, fast=fast, seed=seed, workers=workers or n_cores(), plugins=chosen, on_end=report
         )
     if to:
-        write_text(to, table.to_csv(index=False, float_format="%.6g"))
+        write_text(to, table.to_csv(index=False, float_format="%.10g"))
     if as_json:
         typer.echo(to_json(table))
     else:

@@ -45,6 +45,8 @@ def integrate(target: Target, draws: Tensor, n_nodes: int) -> Grid:
 
     The map puts most nodes near the origin and reaches far into heavy tails. ``n_nodes`` per axis must be odd.
     """
+    if n_nodes % 2 == 0:
+        raise ValueError(f"n_nodes must be odd, got {n_nodes}")
     u = torch.asinh(draws / target.scale)
     low, high = u.min(0).values - MARGIN, u.max(0).values + MARGIN
     axes = [

@@ -149,13 +149,13 @@ class Run:
         if isinstance(target, HasStart):
             starts = target.start(max(n_chains, STARTS_PER_COORDINATE * dim), generator).to(torch.float64)
             x = starts.mean(0) + method.start * (starts[:n_chains] - starts.mean(0))
-            factor = torch.linalg.cholesky(starts.T.cov())
+            factor = torch.linalg.cholesky(starts.T.cov().reshape(dim, dim))
         else:
             width = method.start * target.scale
             x, factor = width * normal(n_chains, dim, generator), width * torch.eye(dim, dtype=torch.float64)
         kept = torch.empty(n_chains, 0, dim, dtype=torch.float64)
-        x = _settled(x, target, generator)
-        return cls(identity, x=x, factor=factor, generator_state=generator.get_state(), kept=kept)
+        x, n_scores = _settled(x, target, generator)
+        return cls(identity, n_scores=n_scores, x=x, factor=factor, generator_state=generator.get_state(), kept=kept)
 
     @classmethod
     def load(cls, checkpoint: Path, identity: str) -> "Run | None":
@@ -172,14 +172,18 @@ class Run:
         _write(checkpoint, buffer.getvalue())
 
 
-def _settled(x: Tensor, target: Target, generator: Generator) -> Tensor:
-    """Where ``x`` is after short moves of limited drift: a leapfrog of any useful step fails far out in stiff tails."""
+def _settled(x: Tensor, target: Target, generator: Generator) -> tuple[Tensor, int]:
+    """Where ``x`` is after short moves of limited drift: a leapfrog of any useful step fails far out in stiff tails.
+
+    Returns:
+        The points, and the number of scores.
+    """
     kernel = MALAKernel(0.5 * (SETTLING_STEP * target.scale) ** 2, max_drift=1.0)
     meter = Meter(target, dtype=torch.float64)
     state = State.at(x, meter)
     for _ in range(N_SETTLING):
         state = kernel(state, meter, generator)
-    return state.x
+    return state.x, meter.counts["fit"].score
 
 
 def long_run(name: str, target: Target, method: Method, settings: Settings, *, seed: int, folder: Path) -> Run:
@@ -220,11 +224,17 @@ def _warm_up(run: Run, target: Target, method: Method, settings: Settings) -> No
     _suspend(run, state, meter, generator)
     run.n_rounds += 1
     run.step = math.exp(math.fsum(log_steps) / len(log_steps))
-    points = torch.cat(visited)
-    enough = len(points) >= VISITS_PER_COORDINATE * target.dim
-    # a symmetry makes coordinates alike, and the covariance of chains in several of its orbits is that of no orbit
-    if run.n_rounds < settings.n_rounds and enough and not isinstance(target, HasSymmetry):
-        run.factor, run.step = torch.linalg.cholesky(points.T.cov()), 1.0
+    if run.n_rounds < settings.n_rounds and _whitens(target, settings):
+        run.factor, run.step = torch.linalg.cholesky(torch.cat(visited).T.cov().reshape(run.factor.shape)), 1.0
+
+
+def _whitens(target: Target, settings: Settings) -> bool:
+    """Whether the warm-up ends in a covariance worth whitening by.
+
+    A symmetry makes coordinates alike, and the covariance of chains in several of its orbits is that of no orbit.
+    """
+    n_visits = settings.n_chains * settings.n_transitions // 2
+    return n_visits >= VISITS_PER_COORDINATE * target.dim and not isinstance(target, HasSymmetry)
 
 
 def _keep(run: Run, target: Target, method: Method, settings: Settings) -> None:
@@ -306,7 +316,7 @@ def make_reference(name: str, target: Target, settings: Settings, *, seed: int, 
         ),
         "checks": [dataclasses.asdict(check) for check in checks],
         "how": f"{min(settings.n_draws, len(pooled))} draws from both runs, pooled in random order, float32",
-        "runs": [_summary(run, method) for run, method in zip(runs, methods, strict=True)],
+        "runs": [_summary(run, method, target, settings) for run, method in zip(runs, methods, strict=True)],
         "settings": dataclasses.asdict(settings),
         "seed": seed,
         "sha256": hashlib.sha256(buffer.getvalue()).hexdigest(),
@@ -318,10 +328,16 @@ def make_reference(name: str, target: Target, settings: Settings, *, seed: int, 
     return certified
 
 
-def _summary(run: Run, method: Method) -> dict[str, object]:
+def _summary(run: Run, method: Method, target: Target, settings: Settings) -> dict[str, object]:
+    whitening = "whitened by the covariance of its warm-up" if _whitens(target, settings) else "without whitening"
+    start = (
+        f"{method.start:g} times the target's own"
+        if isinstance(target, HasStart)
+        else f"N(0, ({method.start:g} scale)^2 I)"
+    )
     return {
-        "method": f"{method.name}, whitened by the covariance of its warm-up, steps log-uniform",
-        "start": f"N(0, ({method.start:g} scale)^2 I)",
+        "method": f"{method.name}, {whitening}, steps log-uniform",
+        "start": f"{start}, settled by {N_SETTLING} MALA moves of limited drift",
         "longest_step": run.step,
         "shortest_step": MIN_STEP_SHARE * run.step,
         "acceptance_rate": run.acceptance,

@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from samplerbench.benchmarks.certify import (
     CERTIFIED_FILE,
-    MISSING_DATA,
     certify_target,
     shipped_names,
     summary,
@@ -37,8 +36,9 @@ def shipped() -> dict[str, dict[str, str]]:
 @pytest.mark.parametrize("name", NAMES)
 def test_fast_certificate_agrees_with_the_shipped_verdict(name: str, shipped: dict[str, dict[str, str]]) -> None:
     rows, _ = certify_target(name, fast=True)
-    if rows[-1].reason.startswith(MISSING_DATA):
-        pytest.skip(rows[-1].reason)
+    missing = [row.reason for row in rows if row.reason.startswith("data set ")]
+    if missing:
+        pytest.skip(missing[0])
     failed = [(row.check, row.value, row.expected, row.std_error, row.reason) for row in rows if row.verdict == "fail"]
     assert not failed
     verdict = {"pass": "certified", "uncertified": "uncertified"}[rows[-1].verdict]
@@ -93,7 +93,7 @@ def test_a_plug_in_whose_truth_is_wrong_fails_by_name(tmp_path: Path) -> None:
     ("error", "verdict", "reason"),
     [
         (RuntimeError("no such thing"), "fail", "RuntimeError: no such thing"),
-        (DataFileError("rows.csv is not here"), "uncertified", "missing data file: rows.csv is not here"),
+        (DataFileError("rows.csv is not here"), "uncertified", "rows.csv is not here"),
     ],
 )
 def test_an_error_is_a_verdict(monkeypatch: pytest.MonkeyPatch, error: Exception, verdict: str, reason: str) -> None:
@@ -102,7 +102,11 @@ def test_an_error_is_a_verdict(monkeypatch: pytest.MonkeyPatch, error: Exception
 
     monkeypatch.setattr(type(TARGETS.get("gaussian2")), "log_prob", broken)
     rows, _ = certify_target("gaussian2", fast=True)
-    assert [(row.check, row.verdict, row.reason) for row in rows] == [("certificate", verdict, reason)]
+    assert {row.check for row in rows} >= {"spot_values", "score", "stein", "log_z"}  # one does not hide the others
+    for row in rows:
+        if row.check in ("spot_values", "score", "stein", "log_z"):
+            assert (row.verdict, row.reason) == (verdict, reason)
+    assert rows[-1].verdict == verdict
 
 
 def test_values_that_do_not_exist_are_null_in_json() -> None:
