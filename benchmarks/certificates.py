@@ -122,7 +122,17 @@ class Subject:
     @property
     def has_draws(self) -> bool:
         """Whether there are exact or reference draws."""
-        return self.is_exact or isinstance(self.target, HasReference)
+        return self.is_exact or (isinstance(self.target, HasReference) and not self.missing_reference)
+
+    @cached_property
+    def missing_reference(self) -> str:
+        """Why the reference draws that the target speaks of are not there; empty if they are."""
+        try:
+            if isinstance(self.target, HasReference):
+                self.target.reference()
+        except FileNotFoundError as error:
+            return str(error)
+        return ""
 
     def generator(self, purpose: str) -> Generator:
         """The source of randomness of one purpose."""
@@ -374,9 +384,8 @@ def check_score(subject: Subject) -> list[Row]:
     (score,) = torch.autograd.grad(target.log_prob(x).sum(), x, create_graph=True)
     along = (score * direction).sum(-1)
     ahead, behind = points + h * direction, points - h * direction
-    rows = [
-        row("score", error(along.detach(), *(target.log_prob(y).detach() for y in (ahead, behind)), 1 / target.scale))
-    ]
+    values = [target.log_prob(y).detach() for y in (ahead, behind)]
+    rows = [row("score", error(along.detach(), values[0], values[1], 1 / target.scale))]
     if isinstance(target, HasScore):
         errors = (target.score(points) - score.detach()).abs().amax(-1) / (
             1 / target.scale + score.detach().abs().amax(-1)
@@ -401,7 +410,8 @@ def check_reference(subject: Subject) -> list[Row]:
     if subject.is_exact:
         return subject.without("reference", "exact draws")
     if not subject.has_draws:
-        return subject.without("reference", "neither exact nor certified reference draws", "uncertified")
+        reason = subject.missing_reference or "neither exact nor certified reference draws"
+        return subject.without("reference", reason, "uncertified")
     name = subject.name.split("@")[0]
     file = resources.files("samplerbench.targets.data") / f"{name}.json"
     if not file.is_file():
