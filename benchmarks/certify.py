@@ -7,7 +7,7 @@ import math
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib import resources
 from pathlib import Path
@@ -72,7 +72,7 @@ def certify_targets(
     seed: int = 0,
     workers: int = 1,
     plugins: Sequence[Path] = (),
-    on_end: Callable[[str, str], None] = lambda name, line: None,
+    on_end: Callable[[str, list[Row], float], None] = lambda name, rows, seconds: None,
 ) -> pd.DataFrame:
     """The table of certificates, one line per check, targets in the order of ``names``.
 
@@ -82,7 +82,7 @@ def certify_targets(
         seed: of everything random.
         workers: processes.
         plugins: files to load first.
-        on_end: called with each target's name and a line about its certificate when it is there.
+        on_end: called with each target's name, rows and seconds when they are there.
     Raises:
         UnknownNameError: for an unknown name, before anything is computed.
     """
@@ -99,10 +99,8 @@ def certify_targets(
         for task in as_completed(tasks):
             rows, seconds = task.result()
             done[tasks[task]] = rows
-            on_end(
-                tasks[task], f"{rows[-1].target:<24} {WORDS[rows[-1].verdict]:<12} {seconds:6.1f} s  {rows[-1].reason}"
-            )
-    return pd.DataFrame([dataclasses.asdict(row) for name in names for row in done[name]])
+            on_end(tasks[task], rows, seconds)
+    return frame_of(row for name in names for row in done[name])
 
 
 def _size(name: str) -> int:
@@ -112,6 +110,16 @@ def _size(name: str) -> int:
     except ValueError:  # its certificate will say so
         return 0
     return target.dim * (target.n_rows if isinstance(target, HasMinibatch) else 1)
+
+
+def frame_of(rows: Iterable[Row]) -> pd.DataFrame:
+    """Rows as a table with a column per field."""
+    return pd.DataFrame([dataclasses.asdict(row) for row in rows])
+
+
+def line_of(rows: Sequence[Row], seconds: float) -> str:
+    """What a certificate says, on one line."""
+    return f"{rows[-1].target:<24} {WORDS[rows[-1].verdict]:<12} {seconds:6.1f} s  {rows[-1].reason}"
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -164,13 +172,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for version in record_spot_values(shipped):
         print(f"spot values recorded: {version}")
     chosen = options.targets or shipped
-    table = certify_targets(chosen, workers=n_cores(), on_end=lambda name, line: print(line, flush=True))
+    kept = pd.DataFrame()
     if options.targets and options.out.exists():
         kept = pd.read_csv(options.out, keep_default_na=False, na_values=[""]).fillna({"reason": ""})
-        table = pd.concat([kept[~kept["target"].isin(table["target"])], table])
-        table = table.sort_values("target", kind="stable", ignore_index=True)
-    write_text(options.out, table.to_csv(index=False, float_format="%.10g"))
-    lines = summary(table).to_dict("records")
+
+    def write(name: str, rows: list[Row], seconds: float) -> None:
+        """Nothing is lost if the next target breaks the run."""
+        nonlocal kept
+        print(line_of(rows, seconds), flush=True)
+        new = frame_of(rows)
+        kept = pd.concat([kept[kept["target"] != rows[0].target], new]) if len(kept) else new
+        kept = kept.sort_values("target", kind="stable", ignore_index=True)
+        write_text(options.out, kept.to_csv(index=False, float_format="%.10g"))
+
+    table = certify_targets(chosen, workers=n_cores(), on_end=write)
+    lines = summary(kept).to_dict("records")
     verdicts = {str(line["target"]): {"verdict": line["certificate"], "reason": line["reason"]} for line in lines}
     write_json(Path(str(resources.files("samplerbench.benchmarks.data") / CERTIFIED_FILE)), verdicts)
     return int(failed(table))

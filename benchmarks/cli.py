@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from .certificates import Row
     from .engine import Outcome
 
 app = typer.Typer(
@@ -170,7 +171,7 @@ def certify(
     """Check that density, draws, log Z and mode masses of targets are one law; exit code 1 if a check fails."""
     from ..targets.base import TARGETS
     from ..targets.registry import load_plugin
-    from .certify import certify_targets, failed, summary, to_json
+    from .certify import certify_targets, failed, line_of, summary, to_json
     from .engine import n_cores
     from .store import write_text
 
@@ -179,9 +180,9 @@ def certify(
     names = list(dict.fromkeys(targets or TARGETS.names()))
     with _progress("certificates", len(names)) as progress:
 
-        def report(name: str, line: str) -> None:
+        def report(name: str, rows: "list[Row]", seconds: float) -> None:
             progress.start(name)
-            progress.end(name, line)
+            progress.end(name, line_of(rows, seconds))
 
         chosen = plugin or []
         table = certify_targets(
