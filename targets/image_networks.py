@@ -29,7 +29,7 @@ def require_images(images: str) -> None:
 
 @cache
 def shipped_tensors(name: str) -> Mapping[str, Tensor]:
-    """The shipped tensors ``data/<name>.safetensors``: a format that holds numbers and no code.
+    """The shipped tensors ``data/<kind>_<images>.safetensors``: a format that holds numbers and no code.
 
     Raises:
         FileNotFoundError: if this installation has none, saying how to make them.

@@ -166,8 +166,8 @@ def test_classifier_agrees_with_itself(images: str) -> None:
 
 
 def test_missing_numbers_say_how_to_make_them() -> None:
-    with pytest.raises(FileNotFoundError, match=r"cats.safetensors.*samplerbench.benchmarks.train_images"):
-        shipped_tensors("cats")
+    with pytest.raises(FileNotFoundError, match=r"ebm_cats.safetensors.*train_images energy cats"):
+        shipped_tensors("ebm_cats")
 
 
 def test_unknown_images_are_refused() -> None:
