@@ -155,6 +155,7 @@ def laplace_base(target: Target, start: Tensor) -> Mixture:
         ValueError: if the iteration does not converge, or meets a Hessian that is not negative definite.
     """
     x = start.to(torch.float64)
+    move = torch.full_like(x, math.inf)
     for _ in range(50):
         score: Tensor = jacobian(target.log_prob, x)  # type: ignore[no-untyped-call]
         factor, failure = torch.linalg.cholesky_ex(-hessian(target.log_prob, x))  # type: ignore[no-untyped-call]
@@ -189,9 +190,9 @@ class Annealed:
         x = y @ self.factor.T
         return self.target.log_prob(x) - self.base.log_prob(x)
 
-    def log_prob(self, y: Tensor) -> Tensor:
-        """Log density up to a constant, shape ``(n, dim)`` to ``(n,)``."""
-        x = y @ self.factor.T
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density up to a constant at whitened points, shape ``(n, dim)`` to ``(n,)``."""
+        x = x @ self.factor.T
         return (1 - self.beta) * self.base.log_prob(x) + self.beta * self.target.log_prob(x)
 
 
@@ -363,10 +364,11 @@ def bennett(work_up: Tensor, work_down: Tensor) -> Estimate:
         work_up, work_down: log weights of paths up and down, both of shape ``(n,)``.
     """
     low, high = min(work_up.min().item(), work_down.min().item()), max(work_up.max().item(), work_down.max().item())
+    log_z = 0.5 * (low + high)
     for _ in range(100):
-        log_z = 0.5 * (low + high)
         excess = ((work_up - log_z).sigmoid().sum() - (log_z - work_down).sigmoid().sum()).item()
         low, high = (log_z, high) if excess > 0 else (low, log_z)
+        log_z = 0.5 * (low + high)
     variances = [
         (share.var() / share.mean().square() / len(share)).item()
         for share in ((work_up - log_z).sigmoid(), (log_z - work_down).sigmoid())

@@ -70,7 +70,7 @@ def long_run(
 
     state = train(begin, partial(_move, meter, settings), settings.n_transitions, key=key, checkpoint=checkpoint)
     n_fixed = settings.n_transitions - round(ADAPTED * settings.n_transitions)
-    kept = dict(zip(STARTS, torch.split(state["kept"], settings.n_chains, dim=1), strict=True))
+    kept: dict[str, Tensor] = dict(zip(STARTS, torch.split(state["kept"], settings.n_chains, dim=1), strict=True))
     return kept, {"step": state["step"].item(), "acceptance": state["accepted"].item() / n_fixed}
 
 

@@ -42,7 +42,8 @@ def begin_mfa(x: Tensor, settings: MFASettings, generator: Generator) -> State:
     from sklearn.cluster import KMeans
 
     seed = int(torch.randint(2**31, (), generator=generator))
-    found = KMeans(settings.n_components, n_init=4, random_state=seed).fit_predict(x.numpy())
+    k_means = KMeans(settings.n_components, n_init=4, random_state=seed)  # pyright: ignore[reportArgumentType]
+    found = k_means.fit_predict(x.numpy())
     clusters = [x[torch.from_numpy(found) == k] for k in range(settings.n_components)]
     means = torch.stack([cluster.mean(0) for cluster in clusters])
     loadings, variances = [], []

@@ -44,7 +44,7 @@ class WellProduct(ABC):
 
     dim: int
 
-    @property
+    @cached_property
     @abstractmethod
     def _factors(self) -> Factors:
         """The factors of the law."""

@@ -72,7 +72,7 @@ def from_stan(
 def _load(stan_file: Path, data: Any, stanc_args: list[str], make_args: list[str]) -> Any:
     """The ``bridgestan.StanModel``, or an error that tells the installation, the model and the data apart."""
     try:
-        import bridgestan
+        import bridgestan  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ModuleNotFoundError(
             f"Stan models need bridgestan: pip install 'samplerbench[stan]' ({error})", name="bridgestan"
@@ -161,7 +161,7 @@ class _Score(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         return ctx.law.hessian_vector_product(*ctx.saved_tensors, grad_outputs[0]), None, None
 
 
