@@ -169,6 +169,12 @@ def laplace_base(target: Target, start: Tensor) -> Mixture:
     raise ValueError(f"Newton's iteration must converge in 50 steps, its last move was {move.abs().max():.3g}")
 
 
+def whiten(x: Tensor, factor: Tensor) -> Tensor:
+    """The points y of x = factor y, both of shape ``(n, dim)``; ``factor`` is lower triangular."""
+    y: Tensor = torch.linalg.solve_triangular(factor, x.T, upper=False).T
+    return y
+
+
 @dataclass(frozen=True)
 class Annealed:
     """The law between base and target at ``beta``, in the coordinates y of x = factor y."""
@@ -258,7 +264,7 @@ def plan_path(
         factor = base.factors[0]
     else:
         factor = torch.linalg.cholesky(_covariance(draws))
-    y = torch.linalg.solve_triangular(factor, base.sample(n_particles, generator).T, upper=False).T
+    y = whiten(base.sample(n_particles, generator), factor)
     betas, steps, step = [0.0], [0.0], 0.5 / target.dim ** (1 / 3)
     while betas[-1] < 1:
         if len(betas) > MAX_STEPS:
@@ -329,7 +335,7 @@ def log_normaliser(path: Path, draws: Tensor, generator: Generator) -> Normalise
 
 def _climb(path: Path, n_paths: int, generator: Generator) -> Tensor:
     """Log weights of paths from the base, shape ``(n_paths,)``."""
-    y = torch.linalg.solve_triangular(path.factor, path.base.sample(n_paths, generator).T, upper=False).T
+    y = whiten(path.base.sample(n_paths, generator), path.factor)
     work = torch.zeros(n_paths, dtype=torch.float64)
     for t in range(1, len(path.betas)):
         work += (path.betas[t] - path.betas[t - 1]) * _log_ratio(path.at(0), y)
@@ -340,7 +346,7 @@ def _climb(path: Path, n_paths: int, generator: Generator) -> Tensor:
 
 def _descend(path: Path, draws: Tensor, generator: Generator) -> Tensor:
     """The same sum along paths in the other direction, which start at draws of the target, shape ``(n_paths,)``."""
-    y = torch.linalg.solve_triangular(path.factor, draws.T, upper=False).T
+    y = whiten(draws, path.factor)
     work = torch.zeros(len(draws), dtype=torch.float64)
     for t in reversed(range(1, len(path.betas))):
         work += (path.betas[t] - path.betas[t - 1]) * _log_ratio(path.at(0), y)

@@ -30,9 +30,10 @@ from ..targets.base import (
     Target,
     normal,
 )
+from ..targets.marginals import coordinate
 from ..targets.meter import Meter, derive_generator
 from .agreement import MAX_STANDARD_ERRORS, MIN_ESS_SHARE, score_of, two_sided_quantile
-from .annealing import Mixture, fit_base, laplace_base, log_normaliser, plan_path
+from .annealing import Mixture, fit_base, laplace_base, log_normaliser, plan_path, whiten
 from .grid import Grid, integrate
 from .reference import Whitened
 
@@ -224,7 +225,7 @@ def check_marginals(subject: Subject) -> list[Row]:
     target = subject.target
     marginals = list(target.marginals) if isinstance(target, HasMarginals) else []
     if target.dim == 2 and subject.grid.error < MAX_GRID_ERROR:
-        marginals += [Marginal(f"x[{i}] by quadrature", _coordinate(i), subject.grid.cdf(i)) for i in range(2)]
+        marginals += [Marginal(f"x[{i}] by quadrature", coordinate(i), subject.grid.cdf(i)) for i in range(2)]
     if not marginals:
         return subject.without("marginal", "no law of a statistic is known by itself")
     x = subject.main_draws
@@ -238,10 +239,6 @@ def check_marginals(subject: Subject) -> list[Row]:
         # mean and standard deviation of Kolmogorov's distribution
         rows.append(subject.row(f"marginal {marginal.name}", distance, 0.8687 / root, 0.2603 / root, passed))
     return rows
-
-
-def _coordinate(i: int) -> Callable[[Tensor], Tensor]:
-    return lambda x: x[:, i]
 
 
 def check_moments(subject: Subject) -> list[Row]:
@@ -296,12 +293,11 @@ def check_log_z(subject: Subject) -> list[Row]:
         error = math.hypot(subject.grid.error, stated.std_error)
         passed = abs(subject.grid.log_z - stated.value) < 4 * error + 1e-6
         return [subject.row("log_z", subject.grid.log_z, stated.value, error, passed, "quadrature")]
-    n = subject.effort.n_paths
-    fitted, ends = subject.draws(20_000, "base"), subject.draws(n, "paths")
-    if not subject.is_exact:
-        shuffled = subject.draws(20_000, "base")
-        n = min(n, len(shuffled) // 3)
-        ends, fitted = shuffled[:n], shuffled[n:]
+    n, fitted = subject.effort.n_paths, subject.draws(20_000, "base")
+    if subject.is_exact:
+        ends = subject.draws(n, "paths")
+    else:
+        ends, fitted = fitted.tensor_split([min(n, len(fitted) // 3)])
     generator = subject.generator("annealing")
     try:
         few = len(fitted) < 2 * target.dim
@@ -339,14 +335,14 @@ def check_drift(subject: Subject) -> list[Row]:
     factor = torch.linalg.cholesky(pilot.T.cov().reshape(2 * (target.dim,))) if many else torch.diag(pilot.std(0))
     meter = Meter(Whitened(target, factor), dtype=torch.float64)
     adaptation = StepAdaptation(0.5 / target.dim ** (1 / 3), ACCEPTANCE)
-    state = State.at(_whiten(pilot[:500], factor), meter)
+    state = State.at(whiten(pilot[:500], factor), meter)
     for _ in range(100):
         state = MALAKernel(adaptation.step)(state, meter, generator)
         adaptation.update(state.acceptance)
     kernel, changes, accepted = MALAKernel(adaptation.frozen()), [], []
     n_draws = min(subject.effort.n_drift, 2_000_000 // target.dim)
     for part in subject.blocks(subject.draws(n_draws, "drift")):
-        start = state = State.at(_whiten(part, factor), meter)
+        start = state = State.at(whiten(part, factor), meter)
         for _ in range(N_DRIFT_MOVES):
             state = kernel(state, meter, generator)
             accepted.append(state.acceptance.mean().item())
@@ -360,11 +356,6 @@ def check_drift(subject: Subject) -> list[Row]:
     return [
         _mean_row(subject, f"drift of {what}", change[:, i], 0.0, how) for i, what in enumerate(("log_prob", "|v|^2"))
     ]
-
-
-def _whiten(x: Tensor, factor: Tensor) -> Tensor:
-    white: Tensor = torch.linalg.solve_triangular(factor, x.T, upper=False).T
-    return white
 
 
 def check_score(subject: Subject) -> list[Row]:

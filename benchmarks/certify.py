@@ -17,23 +17,17 @@ import torch
 
 from ..targets.base import TARGETS, HasMinibatch
 from ..targets.registry import load_plugin
+from .catalogue import VERDICTS, shipped_targets
 from .certificates import FAST, FULL, SPOT_FILE, Row, Subject, certify, spot_values
 from .engine import n_cores
 from .store import write_json, write_text
 
-CERTIFIED_FILE = "certified.json"
 WORDS = {"pass": "certified", "uncertified": "uncertified", "fail": "failed"}
 
 
 def versioned(name: str) -> str:
     """``name@version`` of a registered target."""
     return f"{name}@{TARGETS.entry(name).version}"
-
-
-def shipped_names() -> list[str]:
-    """The project's own targets: not those of plug-ins, of other packages or made from a callable."""
-    own = f"{TARGETS.package}."
-    return [name for name in TARGETS.names() if TARGETS.entry(name).build.__module__.startswith(own)]
 
 
 def certify_target(
@@ -61,7 +55,7 @@ def certify_target(
         reason = f"{type(error).__name__}: {error}"
         return [Row(versioned(name), "certificate", math.nan, math.nan, math.nan, "fail", reason)], 0.0
     effort = FAST if fast else FULL
-    rows = certify(Subject(versioned(name), target, effort, seed, is_shipped=name in shipped_names()))
+    rows = certify(Subject(versioned(name), target, effort, seed, is_shipped=name in shipped_targets()))
     return rows, time.monotonic() - began
 
 
@@ -168,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="the others keep their rows; default: all")
     parser.add_argument("--out", type=Path, default=Path("results/certificates.csv"), help="(default %(default)s)")
     options = parser.parse_args(arguments)
-    shipped = shipped_names()
+    shipped = shipped_targets()
     for version in record_spot_values(shipped):
         print(f"spot values recorded: {version}")
     chosen = options.targets or shipped
@@ -188,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table = certify_targets(chosen, workers=n_cores(), on_end=write)
     lines = summary(kept).to_dict("records")
     verdicts = {str(line["target"]): {"verdict": line["certificate"], "reason": line["reason"]} for line in lines}
-    write_json(Path(str(resources.files("samplerbench.benchmarks.data") / CERTIFIED_FILE)), verdicts)
+    write_json(Path(str(resources.files("samplerbench.benchmarks.data") / VERDICTS)), verdicts)
     return int(failed(table))
 
 

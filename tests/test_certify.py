@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from samplerbench.benchmarks.catalogue import VERDICTS, shipped_targets
 from samplerbench.benchmarks.certify import (
-    CERTIFIED_FILE,
     certify_target,
-    shipped_names,
     summary,
     to_json,
     versioned,
@@ -21,14 +20,14 @@ from samplerbench.benchmarks.cli import app
 from samplerbench.targets.base import TARGETS
 from samplerbench.targets.datasets import DataFileError
 
-NAMES = shipped_names()
+NAMES = shipped_targets()
 CERTIFICATES = Path(__file__).parents[1] / "results" / "certificates.csv"
 KEYS = ["target", "check", "value", "expected", "std_error", "verdict", "reason"]
 
 
 @pytest.fixture(scope="module")
 def shipped() -> dict[str, dict[str, str]]:
-    text = (resources.files("samplerbench.benchmarks.data") / CERTIFIED_FILE).read_text()
+    text = (resources.files("samplerbench.benchmarks.data") / VERDICTS).read_text()
     table: dict[str, dict[str, str]] = json.loads(text)
     return table
 
