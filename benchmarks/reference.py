@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ from .store import write_json
 GAIN = 0.1  # of the step's adaptation: log step moves by this times (acceptance - wanted acceptance)
 SETTLING_STEP, N_SETTLING = 0.05, 400  # in units of the target's scale; moves before the warm-up
 MIN_STEP_SHARE = 1 / 16  # every transition shortens the step by a random factor down to this one
+START_NOISE = 0.1  # of constant starts, in units of the target's scale
 STARTS_PER_COORDINATE = 40  # starting points behind the first whitening, where the target offers its own
 VISITS_PER_COORDINATE = 20  # fewer give no covariance worth whitening by
 MAX_BYTES = 1_000_000  # of the draws that are written, above 100 coordinates
@@ -79,11 +80,7 @@ class Method:
 HMC = Method("HMC", HMCKernel, acceptance=0.85, start=1.0)
 LONG_HMC = Method("HMC64", lambda step: HMCKernel(step, max_leapfrog=64), acceptance=0.85, start=3.0)
 MALA = Method("MALA", lambda step: MALAKernel(0.5 * step**2), acceptance=0.7, start=3.0)
-
-
-def methods_for(target: Target) -> tuple[Method, Method]:
-    """Two kernels: particles and lattices, the laws with a symmetry, are out of the reach of MALA's short moves."""
-    return (HMC, LONG_HMC) if isinstance(target, HasSymmetry) else (HMC, MALA)
+SECOND = {method.name: method for method in (MALA, LONG_HMC)}
 
 
 @dataclass(frozen=True)
@@ -96,6 +93,9 @@ class Settings:
             the last ends by setting the whitening to the covariance of its second half.
         max_thinning: where thinning stops even if the draws are still dependent.
         n_draws: how many draws of both runs together are written.
+        second: name of the method beside HMC.
+        start: "scattered": the target's own starts, or else normal in every coordinate; "constant": one number, plus or
+            minus the width, in all coordinates of a chain, for lattices that scattered starts leave in domain walls.
     """
 
     n_chains: int = 64
@@ -104,13 +104,21 @@ class Settings:
     n_transitions: int = 300
     max_thinning: int = 16_384
     n_draws: int = 10_000
+    second: str = MALA.name
+    start: Literal["scattered", "constant"] = "scattered"
 
     @classmethod
     def for_target(cls, target: Target) -> "Settings":
-        """10,000 draws up to 100 coordinates, above them what fits in 1 MB as float32, and shorter runs for it."""
+        """10,000 draws up to 100 coordinates, above them what fits in 1 MB as float32, and shorter runs for it.
+
+        Particles and lattices, the laws with a symmetry, are out of the reach of MALA's short moves.
+        """
+        symmetric = isinstance(target, HasSymmetry)
+        settings = cls(second=LONG_HMC.name) if symmetric else cls()
         if target.dim > 100:
-            return cls(n_kept=80, n_rounds=2, n_draws=min(5_000, MAX_BYTES // (4 * target.dim)))
-        return cls(n_kept=160) if isinstance(target, HasSymmetry) else cls()
+            n_draws = min(5_000, MAX_BYTES // (4 * target.dim))
+            return dataclasses.replace(settings, n_kept=80, n_rounds=2, n_draws=n_draws)
+        return dataclasses.replace(settings, n_kept=160) if symmetric else settings
 
 
 @dataclass
@@ -118,7 +126,7 @@ class Run:
     """A run as it stands between two pieces of work; what a checkpoint holds.
 
     Attributes:
-        identity: target, method, settings and seed; a checkpoint of another one is not continued.
+        identity: target with its version, method, settings and seed; a checkpoint of another one is not continued.
         x: current points, shape ``(n_chains, dim)``.
         factor: of the whitening, shape ``(dim, dim)``, lower triangular.
         step: longest of the kernel, in whitened coordinates.
@@ -142,11 +150,14 @@ class Run:
     done: bool = False
 
     @classmethod
-    def begin(cls, identity: str, target: Target, method: Method, settings: Settings) -> "Run":
+    def begin(cls, identity: str, target: Target, method: Method, settings: Settings, generator: Generator) -> "Run":
         """A run at its starting points."""
-        generator = derive_generator("reference", identity)
         n_chains, dim = settings.n_chains, target.dim
-        if isinstance(target, HasStart):
+        if settings.start == "constant":
+            width, noise = method.start * target.scale, START_NOISE * target.scale
+            signs = normal(n_chains, 1, generator).sign()
+            x, factor = width * signs + noise * normal(n_chains, dim, generator), width * torch.eye(dim).to(signs)
+        elif isinstance(target, HasStart):
             starts = target.start(max(n_chains, STARTS_PER_COORDINATE * dim), generator).to(torch.float64)
             x = starts.mean(0) + method.start * (starts[:n_chains] - starts.mean(0))
             factor = torch.linalg.cholesky(starts.T.cov().reshape(dim, dim))
@@ -195,9 +206,12 @@ def long_run(name: str, target: Target, method: Method, settings: Settings, *, s
         method, settings, seed: with the target's registration, the identity of the run.
         folder: where the checkpoint lies; it stays there when the run is done.
     """
-    identity = repr((name, method.name, settings, seed))
+    identity = repr((name, TARGETS.entry(name).version, target, method.name, settings, seed))
     checkpoint = folder / f"{name}.{method.name}.partial"
-    run = Run.load(checkpoint, identity) or Run.begin(identity, target, method, settings)
+    run = Run.load(checkpoint, identity)
+    if run is None:
+        generator = derive_generator("reference", name, method.name, seed)
+        run = Run.begin(identity, target, method, settings, generator)
     while not run.done:
         began = time.monotonic()
         if run.n_rounds < settings.n_rounds:
@@ -292,7 +306,7 @@ def make_reference(name: str, target: Target, settings: Settings, *, seed: int, 
     Returns:
         Whether the draws are certified: whether every check passed.
     """
-    methods = methods_for(target)
+    methods = HMC, SECOND[settings.second]
     runs = [long_run(name, target, method, settings, seed=seed, folder=folder) for method in methods]
     checks = [
         check
@@ -330,11 +344,12 @@ def make_reference(name: str, target: Target, settings: Settings, *, seed: int, 
 
 def _summary(run: Run, method: Method, target: Target, settings: Settings) -> dict[str, object]:
     whitening = "whitened by the covariance of its warm-up" if _whitens(target, settings) else "without whitening"
-    start = (
-        f"{method.start:g} times the target's own"
-        if isinstance(target, HasStart)
-        else f"N(0, ({method.start:g} scale)^2 I)"
-    )
+    if settings.start == "constant":
+        start = f"plus or minus {method.start:g} scale in all coordinates, with noise of {START_NOISE:g} scale"
+    elif isinstance(target, HasStart):
+        start = f"{method.start:g} times the target's own"
+    else:
+        start = f"N(0, ({method.start:g} scale)^2 I)"
     return {
         "method": f"{method.name}, {whitening}, steps log-uniform",
         "start": f"{start}, settled by {N_SETTLING} MALA moves of limited drift",
@@ -355,6 +370,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=0, help="(default %(default)s)")
     parser.add_argument("--kept", type=int, help="draws kept of each of 64 chains (default: by dimension)")
+    parser.add_argument("--second", choices=SECOND, help="the method beside HMC (default: MALA, or HMC64 for lattices)")
+    parser.add_argument("--start", choices=("scattered", "constant"), help="of the chains (default: scattered)")
     shipped = Path(str(importlib.resources.files("samplerbench.targets.data")))
     parser.add_argument("--out", type=Path, default=shipped, help="folder (default: the package's own)")
     options = parser.parse_args(arguments)
@@ -364,9 +381,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verdicts: dict[str, bool] = {}
     for name in names:
         target = TARGETS.get(name)
-        settings = Settings.for_target(target)
-        if options.kept:
-            settings = dataclasses.replace(settings, n_kept=options.kept)
+        chosen = {"n_kept": options.kept, "second": options.second, "start": options.start}
+        settings = dataclasses.replace(Settings.for_target(target), **{k: v for k, v in chosen.items() if v})
         verdicts[name] = make_reference(name, target, settings, seed=options.seed, folder=options.out)
     for name, certified in verdicts.items():
         print(f"{name}: {'certified' if certified else 'uncertified'}")

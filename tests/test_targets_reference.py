@@ -82,6 +82,19 @@ def test_a_checkpoint_of_another_run_is_not_continued(tmp_path: Path) -> None:
     assert longer.kept.shape[1] == 50
 
 
+def test_constant_starts_put_an_ordered_lattice_into_its_two_modes() -> None:
+    """Scattered ones leave walls between domains, which most chains keep for thousands of moves."""
+    target = targets.get("phi4_l32_k05")
+    ordered = {}
+    for start in ("scattered", "constant"):
+        settings = replace(SMALL, start=start)
+        run = Run.begin("", target, reference.LONG_HMC, settings, Generator().manual_seed(0))
+        ordered[start] = run.x.mean(-1).abs() / run.x.square().mean(-1).sqrt()
+        assert {-1.0, 1.0} == set(run.x.mean(-1).sign().tolist())
+    assert (ordered["constant"] > 0.95).all()
+    assert (ordered["scattered"] < 0.95).float().mean() > 0.5
+
+
 def test_hmc_keeps_exact_draws_exact() -> None:
     """Squared coordinates of exact draws before and after 20 moves, paired; steps long enough to reject some."""
     target = targets.get("funnel2")
