@@ -14,6 +14,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -30,6 +31,8 @@ ACCEPTANCE = 0.6  # of the moves, aimed at by the pilot
 MIN_EFFECTIVE = 0.99  # share of the pilot's particles that is effective after the weights of one step of beta
 NEAR = 0.5  # standard deviation of log p - log q over the draws below which one Gaussian is near enough
 N_BINS = 24  # of a coordinate's draws, a Gaussian for each
+N_FACTORS = 12  # of a covariance that has more numbers than there are draws
+MAX_DENSE = 10_000_000  # numbers in the covariances of a base: with more, dense ones would take hours
 MAX_STEPS = 4_000
 MAX_MODES = 64  # a base has no more components
 POINTS_AT_ONCE = 500
@@ -72,6 +75,56 @@ class Mixture:
 
 
 @dataclass(frozen=True)
+class FactorMixture:
+    """A mixture of Gaussians with covariances diag(variances[k]) + loadings[k] loadings[k]^T.
+
+    It shares no code with the target that is such a mixture, so that an error of one does not cancel in the other.
+
+    Attributes:
+        weights: shape ``(k,)``.
+        means, variances: shape ``(k, dim)``.
+        loadings: shape ``(k, dim, q)``.
+    """
+
+    weights: Tensor
+    means: Tensor
+    variances: Tensor
+    loadings: Tensor
+
+    @cached_property
+    def _inner(self) -> Tensor:
+        """Cholesky factors of I + A^T D^-1 A, shape ``(k, q, q)``."""
+        identity = torch.eye(self.loadings.shape[-1], dtype=self.loadings.dtype)
+        scaled = self.loadings / self.variances.sqrt()[..., None]
+        factors: Tensor = torch.linalg.cholesky(identity + scaled.mT @ scaled)
+        return factors
+
+    def sample(self, n_samples: int, generator: Generator) -> Tensor:
+        """Draws ``(n_samples, dim)``."""
+        component = torch.multinomial(self.weights, n_samples, replacement=True, generator=generator)
+        x = normal(n_samples, self.means.shape[1], generator)
+        z = normal(n_samples, self.loadings.shape[-1], generator)
+        for k, loadings in enumerate(self.loadings):
+            rows = component == k
+            x[rows] = self.means[k] + self.variances[k].sqrt() * x[rows] + z[rows] @ loadings.T
+        return x
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density by Woodbury's and Sylvester's identities, shape ``(n, dim)`` to ``(n,)``."""
+        log_det = 0.5 * self.variances.log().sum(-1) + self._inner.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        radius2 = []
+        for mean, variance, loadings, inner in zip(
+            self.means, self.variances, self.loadings, self._inner, strict=True
+        ):  # all components at once would take (n, k, dim) numbers
+            y = (x - mean) / variance.sqrt()
+            projected = y @ (loadings / variance.sqrt()[:, None])
+            explained: Tensor = torch.linalg.solve_triangular(inner, projected.T, upper=False)
+            radius2.append(y.square().sum(-1) - explained.square().sum(0))
+        log_joint = (self.weights.log() - log_det)[:, None] - 0.5 * (torch.stack(radius2) + x.shape[-1] * LOG_2PI)
+        return log_joint.logsumexp(0)
+
+
+@dataclass(frozen=True)
 class Product:
     """Independent coordinates, each an equal mixture of Gaussians: means and standard deviations ``(k, dim)``."""
 
@@ -94,10 +147,10 @@ class Product:
 def fit_base(target: Target, draws: Tensor) -> Base:
     """A base near the law of ``draws``, shape ``(n, dim)``.
 
-    It has one Gaussian per mode that the target knows. Where it knows one mode or none, it is one Gaussian, a mixture
-    of 24 with axes along the coordinates (funnels) or independent coordinates (many wells), whichever gives a quarter
-    of the draws, held out, the highest density. Modes with too few draws for a mean are left out; the annealing finds
-    or misses their mass.
+    It has one Gaussian per mode that the target knows, a factor analyser each where there are many in many dimensions.
+    Where it knows one mode or none, it is one Gaussian, a mixture of 24 with axes along the coordinates (funnels) or
+    independent coordinates (many wells), whichever gives a quarter of the draws, held out, the highest density. Modes
+    with too few draws for a mean are left out; the annealing finds or misses their mass.
     """
     fitted, held_out = draws[len(draws) // 4 :], draws[: len(draws) // 4]
     mode = torch.zeros(len(fitted), dtype=torch.int64)
@@ -106,12 +159,28 @@ def fit_base(target: Target, draws: Tensor) -> Base:
     groups = [fitted[mode == k] for k in range(int(mode.max()) + 1)]
     groups = [group for group in groups if len(group) >= 10 + len(draws) // 2_000] or [fitted]
     counts = torch.tensor([len(group) for group in groups], dtype=torch.float64)
+    if len(groups) * target.dim**2 > MAX_DENSE:
+        return _factor_mixture(groups)
     factors = torch.stack([torch.linalg.cholesky(_covariance(group)) for group in groups])
     by_modes = Mixture(counts / counts.sum(), torch.stack([group.mean(0) for group in groups]), factors)
     if len(groups) > 1 or (target.log_prob(held_out) - by_modes.log_prob(held_out)).std() < NEAR:
         return by_modes
     bases: tuple[Base, ...] = (by_modes, _mixture(fitted), _product(fitted))
     return max(bases, key=lambda base: base.log_prob(held_out).mean().item())
+
+
+def _factor_mixture(groups: Sequence[Tensor]) -> FactorMixture:
+    """A factor analyser per group of draws."""
+    from sklearn.decomposition import FactorAnalysis
+
+    fits = [FactorAnalysis(N_FACTORS, random_state=0).fit(group.numpy()) for group in groups]
+    counts = torch.tensor([len(group) for group in groups], dtype=torch.float64)
+    return FactorMixture(
+        counts / counts.sum(),
+        torch.stack([group.mean(0) for group in groups]),
+        torch.stack([torch.from_numpy(fit.noise_variance_) for fit in fits]),
+        torch.stack([torch.from_numpy(fit.components_.T.copy()) for fit in fits]),
+    )
 
 
 def _product(draws: Tensor) -> Product:
@@ -140,7 +209,7 @@ def _covariance(x: Tensor) -> Tensor:
         return x.T.cov().reshape(dim, dim) + 1e-12 * x.var() * torch.eye(dim, dtype=x.dtype)
     from sklearn.decomposition import FactorAnalysis
 
-    n_factors = max(1, min(12, dim // 4, n // 20))
+    n_factors = max(1, min(N_FACTORS, dim // 4, n // 20))
     fitted = FactorAnalysis(n_factors, random_state=0).fit(x.numpy())
     return torch.from_numpy(fitted.get_covariance())
 

@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from samplerbench import targets
 from samplerbench.benchmarks import annealing
 from samplerbench.benchmarks.annealing import (
+    FactorMixture,
     Mixture,
     Product,
     bennett,
@@ -57,6 +58,17 @@ def test_bases_are_normalised_and_draw_what_they_say() -> None:
         for w, m, f in zip((0.3, 0.7), means, factors, strict=True)
     ]
     np.testing.assert_allclose(mixture.log_prob(x).numpy(), np.logaddexp(*parts), rtol=1e-10)
+    loadings = torch.tensor([[[1.0], [0.5]], [[0.4], [-2.0]]], dtype=torch.float64)
+    variances = torch.tensor([[0.3, 0.1], [2.0, 0.5]], dtype=torch.float64)
+    covariances = loadings @ loadings.mT + torch.diag_embed(variances)
+    factored = FactorMixture(mixture.weights, means, variances, loadings)
+    dense = Mixture(mixture.weights, means, torch.linalg.cholesky(covariances))
+    z = factored.sample(20_000, seeded(2))
+    np.testing.assert_allclose(factored.log_prob(z).numpy(), dense.log_prob(z).numpy(), rtol=1e-10)
+    parts = list(zip((0.3, 0.7), means[:, 0].tolist(), covariances[:, 0, 0].sqrt().tolist(), strict=True))
+    assert (
+        stats.kstest(z[:, 0].numpy(), lambda v: sum(w * stats.norm(m, sd).cdf(v) for w, m, sd in parts)).pvalue > 1e-4
+    )
     product = Product(torch.tensor([[0.0, 5.0], [2.0, 6.0]]).double(), torch.tensor([[1.0, 0.5], [0.1, 2.0]]).double())
     y = product.sample(20_000, seeded(1)).numpy()
     expected = 0.0
