@@ -7,10 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 from importlib import resources
-from typing import Literal, TypeAlias
 
 import torch
 from torch import Generator, Tensor
@@ -21,26 +18,21 @@ from ..targets.base import (
     HasMarginals,
     HasModes,
     HasMoments,
-    HasReference,
-    HasSample,
     HasScore,
-    HasStart,
-    HasView,
+    HasWildScore,
     Marginal,
     Target,
     normal,
 )
 from ..targets.marginals import coordinate
-from ..targets.meter import Meter, derive_generator
+from ..targets.meter import Meter
 from .agreement import MAX_STANDARD_ERRORS, MIN_ESS_SHARE, score_of, two_sided_quantile
 from .annealing import fit_base, laplace_base, log_normaliser, plan_path, whiten
-from .grid import Grid, integrate
 from .reference import Whitened
-
-Verdict: TypeAlias = Literal["pass", "fail", "uncertified", "not_applicable"]
+from .spot_values import check_spot_values
+from .subject import Row, Subject, Verdict
 
 LEVEL = 1e-5  # of the tests by p-value
-MAX_NUMBERS = 64_000_000  # draws times coordinates; above 64 coordinates, fewer draws than asked for
 MAX_EXACT_LAPLACIAN = 64  # coordinates; above them one Rademacher probe on at most 2,000 draws
 MAX_GRID_ERROR = 1e-4  # of a planar quadrature; a density too narrow for the grid is annealed like the others
 MIN_EXPECTED = 10  # draws in a cell of a chi-square test
@@ -48,132 +40,6 @@ N_DRIFT_MOVES, ACCEPTANCE = 30, 0.6
 MIN_ACCEPTANCE = 0.2  # below it too few draws move for the drift to say anything
 MAX_LOG_Z_ERROR = 0.3  # nats: an estimate with a larger standard error certifies nothing
 SCORE_TOLERANCE = 1e-5
-SPOT_TOLERANCE = 1e-9
-SPOT_FILE = "spot_values.json"
-
-# E|score|^4 is infinite or out of reach of any sample: the identity E[laplacian + |score|^2] = 0 says nothing.
-LAPLACIAN_NOT_USEFUL = {
-    "Funnel": "the score is log-normal in the neck",
-    "LennardJones": "the score grows like distance^-13",
-}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table of certificates."""
-
-    target: str
-    check: str
-    value: float
-    expected: float
-    std_error: float
-    verdict: Verdict
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much is spent: numbers of draws, of annealed paths, and of grid nodes per axis."""
-
-    n_draws: int
-    n_laplacian: int
-    n_drift: int
-    n_paths: int
-    n_nodes: int
-
-
-FULL = Effort(n_draws=1_000_000, n_laplacian=100_000, n_drift=10_000, n_paths=2_000, n_nodes=2_001)
-FAST = Effort(n_draws=100_000, n_laplacian=10_000, n_drift=2_000, n_paths=500, n_nodes=1_001)
-
-
-class Subject:
-    """A target under examination.
-
-    Args:
-        name: ``name@version``, for the rows.
-        target: as built from the registry.
-        effort: what may be spent.
-        seed: of everything random.
-        is_shipped: whether the project records spot values for it.
-    """
-
-    def __init__(
-        self, name: str, target: Target, effort: Effort = FULL, seed: int = 0, *, is_shipped: bool = True
-    ) -> None:
-        self.name, self.target, self.effort, self.seed = name, target, effort, seed
-        self.is_shipped = is_shipped
-
-    def row(
-        self, check: str, value: float, expected: float, std_error: float, verdict: bool | Verdict, reason: str = ""
-    ) -> Row:
-        """A row about this target; a verdict given as a truth value is pass or fail."""
-        if isinstance(verdict, bool):
-            verdict = "pass" if verdict else "fail"
-        return Row(self.name, check, value, expected, std_error, verdict, reason)
-
-    def without(self, check: str, reason: str, verdict: Verdict = "not_applicable") -> list[Row]:
-        """The row of a check that was not made."""
-        return [self.row(check, math.nan, math.nan, math.nan, verdict, reason)]
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether independent exact draws are possible."""
-        return isinstance(self.target, HasSample)
-
-    @property
-    def has_draws(self) -> bool:
-        """Whether there are exact or reference draws."""
-        return self.is_exact or (isinstance(self.target, HasReference) and not self.missing_reference)
-
-    @cached_property
-    def missing_reference(self) -> str:
-        """Why the reference draws that the target speaks of are not there; empty if they are."""
-        try:
-            if isinstance(self.target, HasReference):
-                self.target.reference()
-        except FileNotFoundError as error:
-            return str(error)
-        return ""
-
-    def generator(self, purpose: str) -> Generator:
-        """The source of randomness of one purpose."""
-        return derive_generator("certify", self.name, self.seed, purpose)
-
-    def draws(self, n_samples: int, purpose: str) -> Tensor:
-        """Exact draws, or as many of the reference draws in another order, float64, ``(n, dim)``."""
-        n_samples = max(1, min(n_samples, MAX_NUMBERS // self.target.dim))
-        generator = self.generator(purpose)
-        if isinstance(self.target, HasSample):
-            per_block = max(1, 4_000_000 // self.target.dim)
-            sizes = [per_block] * (n_samples // per_block) + [n_samples % per_block] * (n_samples % per_block > 0)
-            return torch.cat([self.target.sample(size, generator) for size in sizes])
-        if not isinstance(self.target, HasReference):
-            raise ValueError(f"{self.name} must have exact or reference draws, it has neither")
-        reference = self.target.reference().to(torch.float64)
-        return reference[torch.randperm(len(reference), generator=generator)[:n_samples]]
-
-    @cached_property
-    def main_draws(self) -> Tensor:
-        """The draws that identities, marginals and masses are computed from."""
-        return self.draws(self.effort.n_draws, "main")
-
-    @cached_property
-    def pilot(self) -> Tensor:
-        """Other draws where exact ones are possible: for centres, covariances and boxes."""
-        return self.draws(20_000, "pilot")
-
-    @cached_property
-    def grid(self) -> Grid:
-        """Quadrature of a planar target."""
-        return integrate(self.target, self.draws(100_000, "box"), self.effort.n_nodes)
-
-    def blocks(self, x: Tensor) -> tuple[Tensor, ...]:
-        """``x`` in parts small enough for a graph of the density."""
-        return torch.split(x, max(50, min(20_000, 200_000 // self.target.dim)))
-
-    def view(self, x: Tensor) -> Tensor:
-        """The target's view of ``x``."""
-        return self.target.view(x) if isinstance(self.target, HasView) else x
 
 
 def check_stein(subject: Subject) -> list[Row]:
@@ -183,15 +49,14 @@ def check_stein(subject: Subject) -> list[Row]:
     products = torch.cat([((p - centre) * score_of(subject.target, p)).sum(-1) for p in subject.blocks(x)])
     if not subject.is_exact:  # the centre is the mean of the same draws
         products *= len(x) / (len(x) - 1)
-    return [_mean_row(subject, "stein", products, -float(subject.target.dim), f"{len(x)} draws")]
+    return [subject.mean_row("stein", products, -float(subject.target.dim), f"{len(x)} draws")]
 
 
 def check_laplacian(subject: Subject) -> list[Row]:
     """E[laplacian + |score|^2] = 0, laplacian of the log density."""
     target = subject.target
-    for cls in type(target).__mro__:
-        if cls.__name__ in LAPLACIAN_NOT_USEFUL:
-            return subject.without("laplacian", LAPLACIAN_NOT_USEFUL[cls.__name__])
+    if isinstance(target, HasWildScore):
+        return subject.without("laplacian", target.wild_score)
     exact = target.dim <= MAX_EXACT_LAPLACIAN
     n = min(subject.effort.n_laplacian, 400_000 // target.dim) if exact else min(subject.effort.n_laplacian // 5, 2_000)
     generator = subject.generator("laplacian")
@@ -201,7 +66,7 @@ def check_laplacian(subject: Subject) -> list[Row]:
         (score,) = torch.autograd.grad(target.log_prob(x).sum(), x, create_graph=True)
         laplacian = _exact_laplacian(score, x) if exact else _probed_laplacian(score, x, generator)
         values.append((laplacian + score.square().sum(-1)).detach())
-    return [_mean_row(subject, "laplacian", torch.cat(values), 0.0)]
+    return [subject.mean_row("laplacian", torch.cat(values), 0.0)]
 
 
 def _exact_laplacian(score: Tensor, x: Tensor) -> Tensor:
@@ -349,7 +214,7 @@ def check_drift(subject: Subject) -> list[Row]:
     if acceptance < MIN_ACCEPTANCE:
         return subject.without("drift", how, "uncertified")
     return [
-        _mean_row(subject, f"drift of {what}", change[:, i], 0.0, how) for i, what in enumerate(("log_prob", "|v|^2"))
+        subject.mean_row(f"drift of {what}", change[:, i], 0.0, how) for i, what in enumerate(("log_prob", "|v|^2"))
     ]
 
 
@@ -417,48 +282,6 @@ def check_reference(subject: Subject) -> list[Row]:
         return subject.without("reference", f"{name}.npz is not the file that was certified", "fail")
     reason = certificate["reason"] or f"{len(certificate['checks'])} checks of two runs passed"
     return [subject.row("reference", failed, 0.0, 0.0, verdict, reason)]
-
-
-def spot_points(dim: int, scale: float) -> Tensor:
-    """Three fixed points ``(3, dim)``: normal quantiles of multiples of the golden ratio, times scale."""
-    golden = (math.sqrt(5) - 1) / 2
-    levels = (golden * torch.arange(1, 3 * dim + 1, dtype=torch.float64)) % 1
-    quantiles: Tensor = torch.special.ndtri(levels)
-    return scale * quantiles.reshape(3, dim)
-
-
-def spot_values(target: Target) -> list[float]:
-    """``log_prob`` at the fixed points: what a law's version stands for."""
-    points = spot_points(target.dim, target.scale)
-    if isinstance(target, HasStart):  # normal points may be too far out to tell laws apart
-        points = target.start(3, Generator().manual_seed(0)).to(torch.float64)
-    with torch.no_grad():
-        values: list[float] = target.log_prob(points).tolist()
-    return values
-
-
-def check_spot_values(subject: Subject) -> list[Row]:
-    """``log_prob`` at fixed points as recorded for this version: the law cannot change under its name."""
-    if not subject.is_shipped:
-        return subject.without("spot_values", "recorded for the project's own targets only")
-    file = resources.files("samplerbench.targets.data") / SPOT_FILE
-    recorded = json.loads(file.read_text()).get(subject.name) if file.is_file() else None
-    if recorded is None:
-        return subject.without("spot_values", "no values are recorded for this version", "uncertified")
-    now = spot_values(subject.target)
-    errors = [abs(a - b) / (1 + abs(b)) for a, b in zip(now, recorded, strict=True)]
-    passed = all(error < SPOT_TOLERANCE for error in errors)
-    worst = next((i for i, error in enumerate(errors) if not error < SPOT_TOLERANCE), 0)
-    reason = "" if passed else "the law changed: give it another version"
-    return [subject.row("spot_values", now[worst], recorded[worst], 0.0, passed, reason)]
-
-
-def _mean_row(subject: Subject, check: str, values: Tensor, expected: float, reason: str = "") -> Row:
-    """Whether the mean of ``values``, shape ``(n,)``, is ``expected`` within 4 standard errors."""
-    mean, n_effective = values.mean().item(), len(values) * (1 if subject.is_exact else MIN_ESS_SHARE)
-    std_error = (values.std() / math.sqrt(n_effective)).item()
-    passed = abs(mean - expected) < MAX_STANDARD_ERRORS * std_error + 1e-12 * max(1.0, abs(expected))
-    return subject.row(check, mean, expected, std_error, passed, reason)
 
 
 OF_DENSITY = (check_spot_values, check_score)

@@ -1,6 +1,7 @@
 """``samplerbench certify``: certificates of many targets in parallel; their table, JSON and shipped files."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import math
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from importlib import resources
 from pathlib import Path
 
@@ -18,16 +20,13 @@ import torch
 from ..targets.base import TARGETS, HasMinibatch
 from ..targets.registry import load_plugin
 from .catalogue import VERDICTS, shipped_targets
-from .certificates import FAST, FULL, SPOT_FILE, Row, Subject, certify, spot_values
+from .certificates import certify
 from .engine import n_cores
+from .spot_values import record_spot_values
 from .store import write_json, write_text
+from .subject import FAST, FULL, Row, Subject
 
 WORDS = {"pass": "certified", "uncertified": "uncertified", "fail": "failed"}
-
-
-def versioned(name: str) -> str:
-    """``name@version`` of a registered target."""
-    return f"{name}@{TARGETS.entry(name).version}"
 
 
 def certify_target(
@@ -53,9 +52,9 @@ def certify_target(
         target = TARGETS.get(name)
     except Exception as error:  # one broken target must not take the others' certificates with it
         reason = f"{type(error).__name__}: {error}"
-        return [Row(versioned(name), "certificate", math.nan, math.nan, math.nan, "fail", reason)], 0.0
+        return [Row(TARGETS.versioned(name), "certificate", math.nan, math.nan, math.nan, "fail", reason)], 0.0
     effort = FAST if fast else FULL
-    rows = certify(Subject(versioned(name), target, effort, seed, is_shipped=name in shipped_targets()))
+    rows = certify(Subject(TARGETS.versioned(name), target, effort, seed, is_shipped=name in shipped_targets()))
     return rows, time.monotonic() - began
 
 
@@ -71,7 +70,8 @@ def certify_targets(
     """The table of certificates, one line per check, targets in the order of ``names``.
 
     Args:
-        names: registered targets.
+        names: of the project's targets, of installed packages' or of the plug-ins': what only this process has
+            registered, the workers do not know.
         fast: with fewer draws, paths and nodes.
         seed: of everything random.
         workers: processes.
@@ -87,13 +87,26 @@ def certify_targets(
     done: dict[str, list[Row]] = {}
     files = [str(path) for path in plugins]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        order = sorted(names, key=_size, reverse=True)  # so that no long one is left to the end
-        tasks = {pool.submit(certify_target, name, fast=fast, seed=seed, plugins=files): name for name in order}
-        for task in as_completed(tasks):
-            rows, seconds = task.result()
-            done[tasks[task]] = rows
-            on_end(tasks[task], rows, seconds)
+
+    def run(some: Sequence[str], n_workers: int) -> None:
+        with ProcessPoolExecutor(n_workers, mp_context=context) as pool:
+            tasks = {pool.submit(certify_target, name, fast=fast, seed=seed, plugins=files): name for name in some}
+            for task in as_completed(tasks):
+                rows, seconds = task.result()
+                done[tasks[task]] = rows
+                on_end(tasks[task], rows, seconds)
+
+    with contextlib.suppress(BrokenProcessPool):
+        run(sorted(names, key=_size, reverse=True), workers)  # so that no long one is left to the end
+    for name in names:
+        if name in done:
+            continue
+        try:  # a worker died and took the others' tasks with it: by itself, each of them shows whether it was the cause
+            run([name], 1)
+        except BrokenProcessPool:
+            reason = "the process died (killed, or out of memory)"
+            done[name] = [Row(TARGETS.versioned(name), "certificate", math.nan, math.nan, math.nan, "fail", reason)]
+            on_end(name, done[name], math.nan)
     return frame_of(row for name in names for row in done[name])
 
 
@@ -140,20 +153,6 @@ def to_json(table: pd.DataFrame) -> str:
         for row in table.to_dict("records")
     ]
     return json.dumps(rows, indent=1)
-
-
-def record_spot_values(names: Sequence[str]) -> list[str]:
-    """Record ``log_prob`` at fixed points for versions that have none yet; what is recorded is never changed.
-
-    Returns:
-        The versions that were recorded.
-    """
-    file = Path(str(resources.files("samplerbench.targets.data") / SPOT_FILE))
-    recorded: dict[str, list[float]] = json.loads(file.read_text()) if file.is_file() else {}
-    new = {versioned(name): spot_values(TARGETS.get(name)) for name in names if versioned(name) not in recorded}
-    lines = [f'"{name}": {json.dumps(values)}' for name, values in sorted({**recorded, **new}.items())]
-    write_text(file, "{\n" + ",\n".join(lines) + "\n}\n")
-    return list(new)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

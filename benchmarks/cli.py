@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from .certificates import Row
     from .engine import Outcome
+    from .subject import Row
 
 app = typer.Typer(
     name="samplerbench",

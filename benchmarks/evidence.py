@@ -1,7 +1,8 @@
 """Log normalisers of posteriors, where no closed form is known: two independent estimators that must agree.
 
 ``python -m samplerbench.benchmarks.evidence [TARGET ...]`` anneals as many paths up from a base as down from reference
-draws (half of them; the base is fitted to the other half), and writes ``<target>.evidence.json``.
+draws, and writes ``<target>.evidence.json``. The base is fitted to half of the draws, and the paths start at the other;
+where they are few, it is the Laplace approximation, which depends on no draws, and all of them are used.
 """
 
 import argparse
@@ -34,7 +35,7 @@ def make_evidence(name: str, target: Target, *, seed: int, folder: Path, n_paths
         target: with its registered parameters and reference draws.
         seed: of base and paths.
         folder: it must exist.
-        n_paths: in each direction; at most half of the reference draws.
+        n_paths: in each direction; at most half of the reference draws, or all where the base is not fitted to them.
     Returns:
         Whether both directions agree within 4 standard errors, with at least 100 effective paths each.
     Raises:
@@ -46,14 +47,15 @@ def make_evidence(name: str, target: Target, *, seed: int, folder: Path, n_paths
     generator = derive_generator("evidence", name, seed)
     draws = target.reference()
     draws = draws[torch.randperm(len(draws), generator=generator)]
-    ends, fitted = draws[: len(draws) // 2][:n_paths], draws[len(draws) // 2 :]
-    few = len(fitted) < 2 * target.dim
+    few = len(draws) < 4 * target.dim
+    ends, fitted = (draws, draws) if few else draws.tensor_split(2)  # the Laplace approximation depends on no draws
+    ends = ends[:n_paths]
     base = laplace_base(target, fitted.mean(0)) if few else fit_base(target, fitted)
     path = plan_path(target, base, fitted, generator, min_effective=MIN_EFFECTIVE)
     estimate = log_normaliser(path, ends, generator)
     agree = abs(estimate.gap) < MAX_STANDARD_ERRORS and min(estimate.ess_up, estimate.ess_down) >= MIN_ESS
     record: dict[str, Any] = {
-        "target": f"{name}@{TARGETS.entry(name).version}",
+        "target": TARGETS.versioned(name),
         "log_z": dataclasses.asdict(estimate.both),
         "verdict": "certified" if agree else "uncertified",
         "how": "annealed importance sampling in both directions, combined by Bennett's acceptance ratio; the base is "

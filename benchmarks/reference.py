@@ -206,7 +206,7 @@ def long_run(name: str, target: Target, method: Method, settings: Settings, *, s
         method, settings, seed: with the target's registration, the identity of the run.
         folder: where the checkpoint lies; it stays there when the run is done.
     """
-    identity = repr((name, TARGETS.entry(name).version, target, method.name, settings, seed))
+    identity = repr((TARGETS.versioned(name), target, method.name, settings, seed))
     checkpoint = folder / f"{name}.{method.name}.partial"
     run = Run.load(checkpoint, identity)
     if run is None:
@@ -323,7 +323,7 @@ def make_reference(name: str, target: Target, settings: Settings, *, seed: int, 
     np.savez_compressed(buffer, samples=pooled[order[: settings.n_draws]].to(torch.float32).numpy())
     _write(folder / f"{name}.npz", buffer.getvalue())
     certificate: dict[str, Any] = {
-        "target": f"{name}@{TARGETS.entry(name).version}",
+        "target": TARGETS.versioned(name),
         "verdict": "certified" if certified else "uncertified",
         "reason": "; ".join(
             f"{check.name} is {check.value:.4g}, not {check.rule}" for check in checks if not check.passed

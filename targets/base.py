@@ -147,6 +147,16 @@ class HasView(Protocol):
 
 
 @runtime_checkable
+class HasWildScore(Protocol):
+    """E |score|^4 is infinite or out of reach of any sample, so that E[laplacian + |score|^2] = 0 cannot be checked."""
+
+    @property
+    def wild_score(self) -> str:
+        """Why."""
+        ...
+
+
+@runtime_checkable
 class HasPredictive(Protocol):
     """A posterior with held-out data."""
 

@@ -32,6 +32,8 @@ class Funnel:
     dim: int = 10
     neck_sd: float = 3.0
 
+    wild_score = "the score is log-normal in the neck"
+
     def __post_init__(self) -> None:
         require_at_least(2, dim=self.dim)
         require_positive(neck_sd=self.neck_sd)

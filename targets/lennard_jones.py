@@ -41,6 +41,7 @@ class LennardJones(Particles):
     convention: Literal["bgflow", "efm"] = "bgflow"
 
     space_dim = 3
+    wild_score = "the score grows like distance^-13"
     scales: ClassVar[dict[str, float]]  # of long HMC runs, to one digit
 
     def __post_init__(self) -> None:

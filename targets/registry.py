@@ -97,6 +97,10 @@ class Registry(Generic[T]):
             raise unknown(self.kind, name, self._entries)
         return self._entries[name]
 
+    def versioned(self, name: str) -> str:
+        """``name@version``; UnknownNameError as in ``entry``."""
+        return f"{name}@{self.entry(name).version}"
+
     def get(self, name: str, **parameters: object) -> T:
         """Build ``name`` with its preset parameters, updated by ``parameters`` (nested tables allowed).
 

@@ -12,11 +12,6 @@ from torch import Generator, Tensor
 
 from samplerbench import targets
 from samplerbench.benchmarks.certificates import (
-    FAST,
-    FULL,
-    Effort,
-    Row,
-    Subject,
     certify,
     check_drift,
     check_laplacian,
@@ -25,9 +20,10 @@ from samplerbench.benchmarks.certificates import (
     check_mode_masses,
     check_moments,
     check_score,
-    check_spot_values,
     check_stein,
 )
+from samplerbench.benchmarks.spot_values import check_spot_values
+from samplerbench.benchmarks.subject import FAST, FULL, Effort, Row, Subject
 from samplerbench.samplers.base import State
 from samplerbench.samplers.kernels import MALAKernel
 from samplerbench.targets.base import Target, normal

@@ -1,6 +1,7 @@
 """The certificates of all targets, in their fast form, and the files made of the full ones."""
 
 import json
+import math
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,16 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from samplerbench.benchmarks import certify
 from samplerbench.benchmarks.catalogue import VERDICTS, shipped_targets
 from samplerbench.benchmarks.certify import (
     certify_target,
+    certify_targets,
     summary,
     to_json,
-    versioned,
 )
 from samplerbench.benchmarks.cli import app
+from samplerbench.benchmarks.spot_values import record_spot_values, recorded_values, spot_points
 from samplerbench.targets.base import TARGETS
 from samplerbench.targets.datasets import DataFileError
 
@@ -41,13 +44,13 @@ def test_fast_certificate_agrees_with_the_shipped_verdict(name: str, shipped: di
     failed = [(row.check, row.value, row.expected, row.std_error, row.reason) for row in rows if row.verdict == "fail"]
     assert not failed
     verdict = {"pass": "certified", "uncertified": "uncertified"}[rows[-1].verdict]
-    assert verdict == shipped[versioned(name)]["verdict"]
+    assert verdict == shipped[TARGETS.versioned(name)]["verdict"]
 
 
 def test_shipped_table_holds_every_target_and_no_failure(shipped: dict[str, dict[str, str]]) -> None:
     table = pd.read_csv(CERTIFICATES)
     assert list(table.columns) == KEYS
-    assert set(table["target"]) == set(shipped) == {versioned(name) for name in NAMES}
+    assert set(table["target"]) == set(shipped) == {TARGETS.versioned(name) for name in NAMES}
     assert set(table["verdict"]) <= {"pass", "uncertified", "not_applicable"}
     certified = [name for name, entry in shipped.items() if entry["verdict"] == "certified"]
     assert len(certified) >= 45
@@ -106,6 +109,50 @@ def test_an_error_is_a_verdict(monkeypatch: pytest.MonkeyPatch, error: Exception
         if row.check in ("spot_values", "score", "stein", "log_z"):
             assert (row.verdict, row.reason) == (verdict, reason)
     assert rows[-1].verdict == verdict
+
+
+def test_a_process_that_dies_costs_one_certificate(tmp_path: Path) -> None:
+    plugin = tmp_path / "deadly.py"
+    plugin.write_text(
+        "import multiprocessing, os\n"
+        "from samplerbench.targets import from_log_prob\n"
+        "armed = False\n"
+        "def log_prob(x):\n"
+        "    return os._exit(9) if armed else -0.5 * x.square().sum(-1)\n"
+        "from_log_prob(log_prob, dim=90, scale=1.0, name='deadly')\n"  # the largest, so the first
+        "armed = multiprocessing.parent_process() is not None\n"
+    )
+    table = certify_targets(["gaussian2", "deadly", "ring8"], fast=True, workers=2, plugins=[plugin])
+    certificates = table[table["check"] == "certificate"].set_index("target")["verdict"].to_dict()
+    assert certificates == {"gaussian2@1": "pass", "deadly@1": "fail", "ring8@1": "pass"}
+    assert "process died" in table.set_index("target").loc["deadly@1", "reason"]
+
+
+def test_shipped_files_keep_the_rows_of_other_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    verdicts: dict[str, Any] = {}
+    monkeypatch.setattr(certify, "write_json", lambda file, contents: verdicts.update(contents))
+    monkeypatch.setattr(certify, "record_spot_values", lambda names: [])
+    out = tmp_path / "certificates.csv"
+    header, *lines = CERTIFICATES.read_text().splitlines()
+    before = [header, *(line for line in lines if line.startswith(("ring8@1", "gaussian2@1")))]
+    out.write_text("\n".join(before) + "\n")
+    assert certify.main(["gaussian2", "--out", str(out)]) == 0
+    after = out.read_text().splitlines()
+    assert len(after) == len(before)
+    assert [line for line in after if line.startswith("ring8")] == [line for line in before if line.startswith("ring8")]
+    assert verdicts == {name: {"verdict": "certified", "reason": ""} for name in ("gaussian2@1", "ring8@1")}
+
+
+def test_spot_values_are_recorded_once(tmp_path: Path) -> None:
+    file = tmp_path / "spot.json"
+    file.write_text('{"ring8@1": [0.0, 0.0, 0.0]}')
+    assert record_spot_values(["ring8", "gaussian2"], file) == ["gaussian2@1"]
+    recorded = recorded_values(file)
+    assert recorded["ring8@1"] == [0.0, 0.0, 0.0]
+    z = spot_points(2, 1.0)
+    expected = -0.5 * z.square().sum(-1) - math.log(2 * math.pi * 0.5**2)  # standard deviation and scale 1/2
+    assert recorded["gaussian2@1"] == pytest.approx(expected.tolist())
+    assert record_spot_values(["ring8", "gaussian2"], file) == []
 
 
 def test_values_that_do_not_exist_are_null_in_json() -> None:
