@@ -12,8 +12,9 @@ from importlib import resources
 import torch
 from torch import Generator, Tensor
 
+from ..samplers.adaptation import StepAdaptation
 from ..samplers.base import State
-from ..samplers.kernels import MALAKernel, StepAdaptation
+from ..samplers.kernels import MALAKernel
 from ..targets.base import (
     HasMarginals,
     HasModes,

@@ -52,18 +52,30 @@ class State(NamedTuple):
         log_prob: shape ``(n,)``.
         score: shape ``(n, dim)``.
         acceptance: probability with which the last move was accepted, shape ``(n,)``; ones before the first.
+        momentum: of kernels that keep one from move to move, shape ``(n, dim)``; None before the first.
     """
 
     x: Tensor
     log_prob: Tensor
     score: Tensor
     acceptance: Tensor
+    momentum: Tensor | None = None
 
     @classmethod
     def at(cls, x: Tensor, meter: Meter) -> "State":
         """The state at ``x``; pays one score per point."""
         log_prob, score = meter.log_prob_and_score(x)
         return cls(x, log_prob, score, torch.ones_like(log_prob))
+
+    def choose(self, accepted: Tensor, proposal: "State", acceptance: Tensor) -> "State":
+        """The rows of ``proposal`` where ``accepted``, shape ``(n,)``, and this state's own elsewhere."""
+        moved = accepted.unsqueeze(-1)
+        return State(
+            torch.where(moved, proposal.x, self.x),
+            torch.where(accepted, proposal.log_prob, self.log_prob),
+            torch.where(moved, proposal.score, self.score),
+            acceptance,
+        )
 
 
 class Kernel(Protocol):
@@ -87,6 +99,14 @@ def checked_start(start: Tensor | None, n_samples: int, meter: Meter, generator:
     if not start.isfinite().all():
         raise ValueError("start must be finite, got NaN or infinite coordinates")
     return start.to(device=meter.device, dtype=meter.dtype)
+
+
+class Law(Protocol):
+    """A law whose density is known wherever the target's is: a kernel that is given one leaves it invariant instead."""
+
+    def __call__(self, state: State) -> State:
+        """``state`` of the target with the log density and the score of this law, known up to a constant."""
+        ...
 
 
 def normal_like(x: Tensor, generator: Generator) -> Tensor:

@@ -1,18 +1,28 @@
-"""Langevin and Hamiltonian transitions, and the adaptation of their step to a stated acceptance.
+"""Transitions: Langevin (ULA, MALA, BAOAB), Hamiltonian and random walk; one implementation of each.
 
 ULA and MALA discretise the diffusion dX = grad log p(X) dt + sqrt(2) dW by proposals y = x + b(x) + sqrt(2 h) xi, with
 xi ~ N(0, I), step h in the squared unit of x, and drift b(x) = h s(x), s the score. Each move evaluates one score
 per point.
+
+Every kernel has these fields beside its own:
+
+* ``step``: a number, or one per row, shape ``(n, 1)``.
+* ``scales``: of the coordinates, positive, shape ``(dim,)`` or ``(n, dim)`` (diagonal preconditioning). The move is
+  made in z, x = scales z, whose score is scales s(x); without them z is x.
+* ``law``: what is left invariant where it is not the target itself (``base.Law``).
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Generator, Tensor
 
 from ..targets.meter import Meter
-from .base import State, normal_like
+from .base import Law, State, normal_like
+
+Step: TypeAlias = float | Tensor
 
 
 class Diverged(Exception):
@@ -24,14 +34,17 @@ class ULAKernel:
     """Unadjusted Langevin: always moves to the proposal, so its stationary law is biased at order ``step``.
 
     Attributes:
-        step: h, in the squared unit of x.
+        step: h, in the squared unit of z.
         max_drift: longest drift, see ``drift``.
+        scales, law: see above.
 
     Reference: G. Roberts and R. Tweedie, Bernoulli 2 (1996), section 1.4.1.
     """
 
-    step: float
+    step: Step
     max_drift: float = math.inf
+    scales: Tensor | None = None
+    law: Law | None = None
 
     def __call__(self, state: State, meter: Meter, generator: Generator) -> State:
         """Move every point once.
@@ -40,28 +53,33 @@ class ULAKernel:
             Diverged: if a point, its log density or its score is not finite after the move.
             BudgetReached: before an evaluation that the meter cannot pay.
         """
-        x = drift(state.score, self.step, self.max_drift).add_(state.x)
-        x.add_(normal_like(x, generator), alpha=math.sqrt(2 * self.step))
-        return finite(State.at(x, meter), f"after a move with step {self.step:.3g}")
+        move = drift(_scaled(_under(self.law, state).score, self.scales), self.step, self.max_drift)
+        move = move.add_((2 * self.step) ** 0.5 * normal_like(move, generator))
+        return finite(
+            State.at(state.x + _scaled(move, self.scales), meter), f"after a move with step {_show(self.step)}"
+        )
 
 
 @dataclass(frozen=True)
 class MALAKernel:
-    """Metropolis-adjusted Langevin: every row accepts its proposal by itself, so the target is invariant.
+    """Metropolis-adjusted Langevin: every row accepts its proposal by itself, so the law is invariant.
 
     The log ratio of the proposal densities N(x; y + b(y), 2h I) and N(y; x + b(x), 2h I) is -<w, xi + w/2> with
     w = (b(x) + b(y)) / sqrt(2h). A proposal whose log density or score is NaN, or whose density is infinite, is
     rejected.
 
     Attributes:
-        step: h, in the squared unit of x.
+        step: h, in the squared unit of z.
         max_drift: longest drift, see ``drift``.
+        scales, law: see above.
 
     Reference: G. Roberts and R. Tweedie, Bernoulli 2 (1996), sections 1.4.2 and 1.4.3.
     """
 
-    step: float
+    step: Step
     max_drift: float = math.inf
+    scales: Tensor | None = None
+    law: Law | None = None
 
     def __call__(self, state: State, meter: Meter, generator: Generator) -> State:
         """Move every point once, or leave it where it is.
@@ -69,23 +87,16 @@ class MALAKernel:
         Raises:
             BudgetReached: before an evaluation that the meter cannot pay.
         """
-        sd = math.sqrt(2 * self.step)
+        sd = (2 * self.step) ** 0.5
         noise = normal_like(state.x, generator)
-        uniform = torch.rand(state.log_prob.shape, generator=generator, device=noise.device, dtype=noise.dtype)
-        there = drift(state.score, self.step, self.max_drift)
-        y = torch.add(state.x, there).add_(noise, alpha=sd)
-        log_prob, score = meter.log_prob_and_score(y)
-        w = drift(score, self.step, self.max_drift).add_(there).div_(sd)
-        log_ratio = (log_prob - state.log_prob).sub_(noise.add_(w, alpha=0.5).mul_(w).sum(-1))
-        acceptance = log_ratio.clamp_(max=0).exp_().nan_to_num_(nan=0.0).masked_fill_(log_prob == math.inf, 0.0)
-        accepted = uniform < acceptance
-        moved = accepted.unsqueeze(-1)
-        return State(
-            torch.where(moved, y, state.x),
-            torch.where(accepted, log_prob, state.log_prob),
-            torch.where(moved, score, state.score),
-            acceptance,
-        )
+        uniform = _uniform(state, generator)
+        here = _under(self.law, state)
+        there = drift(_scaled(here.score, self.scales), self.step, self.max_drift)
+        proposal = State.at(state.x + _scaled(there + sd * noise, self.scales), meter)
+        end = _under(self.law, proposal)
+        w = drift(_scaled(end.score, self.scales), self.step, self.max_drift).add_(there).div_(sd)
+        log_ratio = end.log_prob - here.log_prob - noise.add_(w, alpha=0.5).mul_(w).sum(-1)
+        return _accept(state, proposal, log_ratio, uniform)
 
 
 @dataclass(frozen=True)
@@ -93,14 +104,17 @@ class HMCKernel:
     """Hamiltonian Monte Carlo with a random number of leapfrog steps, 1 to ``max_leapfrog``, the same in all chains.
 
     Attributes:
-        step: of the leapfrog, in the unit of x.
+        step: of the leapfrog, in the unit of z.
         max_leapfrog: most steps of a trajectory; each evaluates one score per point.
+        scales, law: see above.
 
     Reference: R. Neal, MCMC using Hamiltonian dynamics, Handbook of MCMC (2011), sections 3 and 4.2.
     """
 
-    step: float
+    step: Step
     max_leapfrog: int = 32
+    scales: Tensor | None = None
+    law: Law | None = None
 
     def __call__(self, state: State, meter: Meter, generator: Generator) -> State:
         """Move every point once, or leave it where it is.
@@ -108,27 +122,110 @@ class HMCKernel:
         Raises:
             BudgetReached: before an evaluation that the meter cannot pay.
         """
-        momentum = start = normal_like(state.x, generator)
-        end = state
+        start = normal_like(state.x, generator)
         n_leapfrog = torch.randint(1, self.max_leapfrog + 1, (), generator=generator, device=generator.device)
-        for _ in range(int(n_leapfrog)):
-            momentum = momentum + 0.5 * self.step * end.score
-            end = State.at(end.x + self.step * momentum, meter)
-            momentum = momentum + 0.5 * self.step * end.score
-        log_ratio = end.log_prob - state.log_prob + 0.5 * (start.square() - momentum.square()).sum(-1)
-        acceptance = log_ratio.exp().clamp(max=1).nan_to_num(nan=0.0)
-        uniform = torch.rand(acceptance.shape, generator=generator, device=acceptance.device, dtype=acceptance.dtype)
-        accepted = uniform < acceptance
-        moved = accepted[:, None]
-        return State(
-            torch.where(moved, end.x, state.x),
-            torch.where(accepted, end.log_prob, state.log_prob),
-            torch.where(moved, end.score, state.score),
-            acceptance,
-        )
+        end, here = state, _under(self.law, state)
+        there = here
+        momentum = start + 0.5 * self.step * _scaled(here.score, self.scales)
+        for i in range(1, int(n_leapfrog) + 1):
+            end = State.at(end.x + _scaled(self.step * momentum, self.scales), meter)
+            there = _under(self.law, end)
+            share = 0.5 if i == n_leapfrog else 1.0  # half a kick at the end, and two halves between two drifts
+            momentum = momentum + share * self.step * _scaled(there.score, self.scales)
+        kinetic = 0.5 * (start.square() - momentum.square()).sum(-1)
+        return _accept(state, end, there.log_prob - here.log_prob + kinetic, _uniform(state, generator))
 
 
-def drift(score: Tensor, step: float, max_drift: float) -> Tensor:
+@dataclass(frozen=True)
+class RandomWalkKernel:
+    """Random-walk Metropolis: y = x + step scales xi; evaluates log_prob only, so the score of its states is NaN.
+
+    Attributes:
+        step: standard deviation of the move, in the unit of z.
+        scales, law: see above.
+
+    Reference: N. Metropolis et al., J. Chem. Phys. 21 (1953).
+    """
+
+    step: Step
+    scales: Tensor | None = None
+    law: Law | None = None
+
+    def __call__(self, state: State, meter: Meter, generator: Generator) -> State:
+        """Move every point once, or leave it where it is.
+
+        Raises:
+            BudgetReached: before an evaluation that the meter cannot pay.
+        """
+        y = state.x + _scaled(self.step * normal_like(state.x, generator), self.scales)
+        proposal = State(y, meter.log_prob(y), torch.full_like(y, math.nan), state.acceptance)
+        log_ratio = _under(self.law, proposal).log_prob - _under(self.law, state).log_prob
+        moved = _accept(state, proposal, log_ratio, _uniform(state, generator))
+        return moved._replace(score=proposal.score)
+
+
+@dataclass(frozen=True)
+class BAOABKernel:
+    """Underdamped Langevin dynamics dX = V dt, dV = s(X) dt - friction V dt + sqrt(2 friction) dW, never corrected.
+
+    A move is B A O A B: half a kick, half a drift, exact friction and noise, half a drift, half a kick. The law of x is
+    exact on Gaussians at every stable step (step < 2 sd) and elsewhere biased at order step^2. The momentum, of unit
+    variance, is kept in the state and drawn at the first move.
+
+    Attributes:
+        step: in the unit of z (the mass is 1 there).
+        friction: per unit of time.
+        scales, law: see above.
+
+    Reference: B. Leimkuhler and C. Matthews, Appl. Math. Res. Express 2013 (1), section 2.
+    """
+
+    step: Step
+    friction: float = 1.0
+    scales: Tensor | None = None
+    law: Law | None = None
+
+    def __call__(self, state: State, meter: Meter, generator: Generator) -> State:
+        """Move every point once.
+
+        Raises:
+            Diverged: if a point, its log density or its score is not finite after the move.
+            BudgetReached: before an evaluation that the meter cannot pay.
+        """
+        v = normal_like(state.x, generator) if state.momentum is None else state.momentum
+        kept = torch.as_tensor(-self.friction * self.step, dtype=v.dtype, device=v.device).exp()
+        v = v + 0.5 * self.step * _scaled(_under(self.law, state).score, self.scales)
+        half = state.x + _scaled(0.5 * self.step * v, self.scales)
+        v = kept * v + (1 - kept.square()).sqrt() * normal_like(v, generator)
+        end = State.at(half + _scaled(0.5 * self.step * v, self.scales), meter)
+        v = v + 0.5 * self.step * _scaled(_under(self.law, end).score, self.scales)
+        return finite(end._replace(momentum=v), f"after a move with step {_show(self.step)}")
+
+
+def _under(law: Law | None, state: State) -> State:
+    return state if law is None else law(state)
+
+
+def _scaled(z: Tensor, scales: Tensor | None) -> Tensor:
+    return z if scales is None else scales * z
+
+
+def _uniform(state: State, generator: Generator) -> Tensor:
+    x = state.log_prob
+    return torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+
+
+def _accept(state: State, proposal: State, log_ratio: Tensor, uniform: Tensor) -> State:
+    """Metropolis and Hastings' decision; a NaN, or an infinite density, is rejected."""
+    acceptance = log_ratio.clamp(max=0).exp_().nan_to_num_(nan=0.0).masked_fill_(proposal.log_prob == math.inf, 0.0)
+    return state.choose(uniform < acceptance, proposal, acceptance)
+
+
+def _show(step: Step) -> str:
+    return f"{float(torch.as_tensor(step).max()):.3g}"
+
+
+def drift(score: Tensor, step: Step, max_drift: float) -> Tensor:
     """h s(x), shortened where it is longer than ``max_drift`` times sqrt(2 h dim), the length of the noise.
 
     Without the limit, chains far out overshoot: ULA explodes and MALA rejects for ever. In equilibrium the squared
@@ -144,7 +241,7 @@ def drift(score: Tensor, step: float, max_drift: float) -> Tensor:
     """
     if math.isinf(max_drift):
         return step * score
-    limit = max_drift * math.sqrt(2 * step * score.shape[-1])
+    limit = max_drift * (2 * step * score.shape[-1]) ** 0.5
     length: Tensor = torch.linalg.vector_norm(score, dim=-1, keepdim=True)
     return score * (limit / length).clamp_(max=step)
 
@@ -164,45 +261,3 @@ def finite(state: State, when: str) -> State:
         n_bad = int((~is_finite).sum())
         raise Diverged(f"position, log density or score is not finite in {n_bad} of {len(is_finite)} rows {when}")
     return state
-
-
-@dataclass
-class StepAdaptation:
-    """Robbins-Monro recursion on the log step towards a stated acceptance rate.
-
-    log h_{t+1} = log h_t + t^-0.6 (a_t - target), with a_t the mean acceptance probability over the chains at move t.
-
-    Attributes:
-        step: h_t, for the next move.
-        target: acceptance rate aimed at.
-        steps, acceptance_rates: h_t and a_t of the moves so far.
-
-    Reference: C. Andrieu and J. Thoms, Stat. Comput. 18 (2008), section 4.2.2.
-    """
-
-    step: float
-    target: float
-    steps: list[float] = field(default_factory=list)
-    acceptance_rates: list[float] = field(default_factory=list)
-
-    def update(self, acceptance: Tensor) -> None:
-        """Take in the acceptance probabilities of one move, shape ``(n_chains,)``."""
-        self.steps.append(self.step)
-        self.acceptance_rates.append(float(acceptance.mean()))
-        gain = len(self.steps) ** -0.6
-        self.step *= math.exp(gain * (self.acceptance_rates[-1] - self.target))
-
-    def frozen(self) -> float:
-        """The step to sample with: geometric mean over the second half of the moves (Polyak and Ruppert)."""
-        late = _second_half(self.steps)
-        return math.exp(sum(map(math.log, late)) / len(late)) if late else self.step
-
-    @property
-    def acceptance_rate(self) -> float:
-        """Mean over the second half of the moves; NaN if there are none."""
-        late = _second_half(self.acceptance_rates)
-        return sum(late) / len(late) if late else math.nan
-
-
-def _second_half(values: list[float]) -> list[float]:
-    return values[len(values) // 2 :]

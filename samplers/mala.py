@@ -7,9 +7,10 @@ from torch import Generator
 
 from ..targets.checks import require_positive
 from ..targets.meter import Meter
+from .adaptation import StepAdaptation
 from .base import FittedSampler, register_sampler
 from .chains import Mode, Walk, check_schedule, fitted_chains
-from .kernels import MALAKernel, StepAdaptation
+from .kernels import MALAKernel
 
 TRACE_LENGTH = 200
 

@@ -11,8 +11,9 @@ import torch
 from torch import Generator, Tensor
 
 from samplerbench import targets
+from samplerbench.samplers.adaptation import StepAdaptation
 from samplerbench.samplers.base import Kernel, State
-from samplerbench.samplers.kernels import Diverged, MALAKernel, StepAdaptation, ULAKernel, drift, finite
+from samplerbench.samplers.kernels import Diverged, MALAKernel, ULAKernel, drift, finite
 from samplerbench.targets import Meter
 
 
@@ -104,13 +105,13 @@ def test_mala_accepts_with_the_metropolis_hastings_probability(max_drift: float)
 def test_a_move_costs_one_score_per_point_and_leaves_its_argument() -> None:
     meter = Meter(Quartic())
     state = State.at(torch.randn(30, 2, generator=generator()), meter)
-    copies = [part.clone() for part in state]
+    copies = [part.clone() for part in state[:4]]
     for kernel in (ULAKernel(0.1), ULAKernel(0.1, 1.0), MALAKernel(0.1), MALAKernel(0.1, 1.0)):
         before = meter.counts["fit"].score
         kernel(state, meter, generator())
         assert meter.counts["fit"].score - before == 30
         assert meter.counts["fit"].log_prob == meter.counts["fit"].score
-    for part, copy in zip(state, copies, strict=True):
+    for part, copy in zip(state[:4], copies, strict=True):
         assert torch.equal(part, copy)
 
 
