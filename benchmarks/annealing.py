@@ -300,7 +300,7 @@ class Path:
 def _move(law: Annealed, y: Tensor, step: float, generator: Generator) -> State:
     meter = Meter(law, dtype=torch.float64)
     parts = [MALAKernel(step)(State.at(part, meter), meter, generator) for part in torch.split(y, POINTS_AT_ONCE)]
-    return State(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
+    return State.join(*parts)
 
 
 def _log_ratio(law: Annealed, y: Tensor) -> Tensor:

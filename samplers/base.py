@@ -67,6 +67,18 @@ class State(NamedTuple):
         log_prob, score = meter.log_prob_and_score(x)
         return cls(x, log_prob, score, torch.ones_like(log_prob))
 
+    @classmethod
+    def join(cls, *states: "State") -> "State":
+        """The rows of several states, one state after the other, without their momenta."""
+        x, log_prob, score, acceptance = (
+            torch.cat(parts) for parts in zip(*(state[:4] for state in states), strict=True)
+        )
+        return cls(x, log_prob, score, acceptance)
+
+    def rows(self, rows: Tensor | slice) -> "State":
+        """Some of the rows, without their momenta."""
+        return State(self.x[rows], self.log_prob[rows], self.score[rows], self.acceptance[rows])
+
     def choose(self, accepted: Tensor, proposal: "State", acceptance: Tensor) -> "State":
         """The rows of ``proposal`` where ``accepted``, shape ``(n,)``, and this state's own elsewhere."""
         moved = accepted.unsqueeze(-1)

@@ -13,7 +13,7 @@ Every kernel has these fields beside its own:
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import torch
@@ -170,7 +170,8 @@ class BAOABKernel:
 
     A move is B A O A B: half a kick, half a drift, exact friction and noise, half a drift, half a kick. The law of x is
     exact on Gaussians at every stable step (step < 2 sd) and elsewhere biased at order step^2. The momentum, of unit
-    variance, is kept in the state and drawn at the first move.
+    variance, is kept in the state and drawn at the first move. The acceptance of the state is what a Metropolis step
+    would have had, from the energy error of the move: none is made, but the step can be adapted to it.
 
     Attributes:
         step: in the unit of z (the mass is 1 there).
@@ -194,12 +195,34 @@ class BAOABKernel:
         """
         v = normal_like(state.x, generator) if state.momentum is None else state.momentum
         kept = torch.as_tensor(-self.friction * self.step, dtype=v.dtype, device=v.device).exp()
-        v = v + 0.5 * self.step * _scaled(_under(self.law, state).score, self.scales)
-        half = state.x + _scaled(0.5 * self.step * v, self.scales)
-        v = kept * v + (1 - kept.square()).sqrt() * normal_like(v, generator)
-        end = State.at(half + _scaled(0.5 * self.step * v, self.scales), meter)
-        v = v + 0.5 * self.step * _scaled(_under(self.law, end).score, self.scales)
-        return finite(end._replace(momentum=v), f"after a move with step {_show(self.step)}")
+        here = _under(self.law, state)
+        kicked = v + 0.5 * self.step * _scaled(here.score, self.scales)
+        half = state.x + _scaled(0.5 * self.step * kicked, self.scales)
+        refreshed = kept * kicked + (1 - kept.square()).sqrt() * normal_like(v, generator)
+        end = State.at(half + _scaled(0.5 * self.step * refreshed, self.scales), meter)
+        there = _under(self.law, end)
+        last = refreshed + 0.5 * self.step * _scaled(there.score, self.scales)
+        kinetic = 0.5 * (v.square() - kicked.square() + refreshed.square() - last.square()).sum(-1)
+        acceptance = (there.log_prob - here.log_prob + kinetic).clamp(max=0).exp().nan_to_num(nan=0.0)
+        moved = end._replace(acceptance=acceptance, momentum=last)
+        return finite(moved, f"after a move with step {_show(self.step)}")
+
+
+@dataclass(frozen=True)
+class RandomStep:
+    """A kernel whose step every row draws anew for every move, log-uniform between ``min_share`` of it and all of it.
+
+    Where the width of a law varies from place to place, chains stick to any fixed step. As a mixture of kernels that
+    leave the law invariant, it leaves it invariant.
+    """
+
+    kernel: "MALAKernel | HMCKernel"
+    min_share: float
+
+    def __call__(self, state: State, meter: Meter, generator: Generator) -> State:
+        """Move every point once, as the kernel does."""
+        u = torch.rand(len(state.x), 1, generator=generator, device=state.x.device, dtype=state.x.dtype)
+        return replace(self.kernel, step=self.kernel.step * self.min_share**u)(state, meter, generator)
 
 
 def _under(law: Law | None, state: State) -> State:
