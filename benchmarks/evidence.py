@@ -27,7 +27,15 @@ MIN_EFFECTIVE = 0.9995  # four to five times the temperatures of a certificate
 MIN_ESS = 100.0  # effective paths in each direction, or their standard errors mean nothing
 
 
-def make_evidence(name: str, target: Target, *, seed: int, folder: Path, n_paths: int = 5_000) -> bool:
+def make_evidence(
+    name: str,
+    target: Target,
+    *,
+    seed: int,
+    folder: Path,
+    n_paths: int = 5_000,
+    min_effective: float = MIN_EFFECTIVE,
+) -> bool:
     """Estimate the log normaliser and write ``folder/<name>.evidence.json``.
 
     Args:
@@ -36,6 +44,7 @@ def make_evidence(name: str, target: Target, *, seed: int, folder: Path, n_paths
         seed: of base and paths.
         folder: it must exist.
         n_paths: in each direction; at most half of the reference draws, or all where the base is not fitted to them.
+        min_effective: share of a pilot's particles that is effective after each step of temperature.
     Returns:
         Whether both directions agree within 4 standard errors, with at least 100 effective paths each.
     Raises:
@@ -51,7 +60,7 @@ def make_evidence(name: str, target: Target, *, seed: int, folder: Path, n_paths
     ends, fitted = (draws, draws) if few else draws.tensor_split(2)  # the Laplace approximation depends on no draws
     ends = ends[:n_paths]
     base = laplace_base(target, fitted.mean(0)) if few else fit_base(target, fitted)
-    path = plan_path(target, base, fitted, generator, min_effective=MIN_EFFECTIVE)
+    path = plan_path(target, base, fitted, generator, min_effective=min_effective)
     estimate = log_normaliser(path, ends, generator)
     agree = abs(estimate.gap) < MAX_STANDARD_ERRORS and min(estimate.ess_up, estimate.ess_down) >= MIN_ESS
     record: dict[str, Any] = {
@@ -65,6 +74,7 @@ def make_evidence(name: str, target: Target, *, seed: int, folder: Path, n_paths
         "gap_in_standard_errors": estimate.gap,
         "n_paths_each": estimate.n_paths,
         "n_temperatures": estimate.n_temperatures,
+        "min_effective": min_effective,
         "seconds": round(time.monotonic() - began, 1),
         "seed": seed,
         "environment": environment("cpu"),
@@ -85,6 +95,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="default: those that ship an estimate")
     parser.add_argument("--seed", type=int, default=0, help="(default %(default)s)")
     parser.add_argument("--paths", type=int, default=5_000, help="in each direction (default %(default)s)")
+    parser.add_argument(
+        "--min-effective",
+        type=float,
+        default=MIN_EFFECTIVE,
+        help="share of a pilot after each step of temperature; nearer to 1, more steps (default %(default)s)",
+    )
     shipped = Path(str(importlib.resources.files("samplerbench.targets.data")))
     parser.add_argument("--out", type=Path, default=shipped, help="folder (default: the package's own)")
     options = parser.parse_args(arguments)
@@ -92,7 +108,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     names = options.targets or [name for name in TARGETS.names() if _ships_estimate(TARGETS.get(name))]
     agree = [
-        make_evidence(name, TARGETS.get(name), seed=options.seed, folder=options.out, n_paths=options.paths)
+        make_evidence(
+            name,
+            TARGETS.get(name),
+            seed=options.seed,
+            folder=options.out,
+            n_paths=options.paths,
+            min_effective=options.min_effective,
+        )
         for name in names
     ]
     return 0 if all(agree) else 1
