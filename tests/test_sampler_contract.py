@@ -1,4 +1,4 @@
-"""What every registered sampler must keep, in a small configuration on a Gaussian in the plane."""
+"""What every registered sampler must keep, in a small configuration on a Gaussian in the plane with data rows."""
 
 import dataclasses
 import json
@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from samplerbench import samplers
+from samplerbench import samplers, targets
+from samplerbench.samplers import NotApplicableError
 from samplerbench.targets import Budget, Draws, Meter, derive_generator
 
 NAMES = samplers.names()
@@ -17,7 +18,7 @@ N = 20
 SMALL = 32  # every count of a small configuration is at most this
 
 
-class Normal:
+class Plain:
     """N(0, I / 4) in the plane."""
 
     dim = 2
@@ -25,6 +26,16 @@ class Normal:
 
     def log_prob(self, x: Tensor) -> Tensor:
         return -2 * x.square().sum(-1)
+
+
+class Normal(Plain):
+    """The same as the posterior of a mean, given 48 rows on a circle, so that samplers on minibatches run too."""
+
+    n_rows = 48
+
+    def minibatch_score(self, x: Tensor, rows: Tensor) -> Tensor:
+        angle = rows.to(x) * (2 * torch.pi / self.n_rows)
+        return 4 * (torch.stack([angle.cos(), angle.sin()]).mean(-1) - x)
 
 
 def smaller(config: Any) -> Any:
@@ -53,6 +64,24 @@ def run(
 
 def test_the_samplers_of_the_first_suite_are_registered() -> None:
     assert set(NAMES) >= {"dft", "fisher", "kl", "mala", "mala_long", "svgd", "ula", "ula_long"}
+    assert set(NAMES) >= {"sgld", "sgld_long"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_target_without_data_rows_is_sampled_or_not_applicable(name: str) -> None:
+    try:
+        outcome: str | None = run(name, meter=Meter(Plain()))[0].stopped
+    except NotApplicableError as reason:
+        outcome = str(reason)
+    assert outcome in (None, "needs minibatch scores, target offers none")
+
+
+@pytest.mark.parametrize("name", ["sgld", "sgld_long", "mala"])
+def test_a_regression_is_sampled(name: str) -> None:
+    (draws,) = run(name, meter=Meter(targets.get("sonar_train")))
+    assert draws.samples.shape == (N, 61)
+    assert draws.samples.isfinite().all()
+    assert draws.stopped is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
