@@ -64,9 +64,13 @@ def _budget(subject: SamplerSubject, phase: Phase) -> str:
 class Broken:
     """A density of the plane that is no density: what a sampler may meet in an unlucky place."""
 
-    log_prob: Callable[[Tensor], Tensor]
+    law: Callable[[Tensor], Tensor]
     dim: int = 2
     scale: float = 1.0
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density, shape ``(..., dim)`` to ``(...)``."""
+        return self.law(x)
 
 
 def divergence(subject: SamplerSubject) -> str:
@@ -79,9 +83,9 @@ def divergence(subject: SamplerSubject) -> str:
         "growing without bound": lambda x: x.square().sum(-1),
     }
     ends = []
-    for what, log_prob in laws.items():
+    for what, law in laws.items():
         try:
-            run = subject.run(Broken(log_prob))
+            run = subject.run(Broken(law))
         except Exception as error:
             got = f"{type(error).__name__}: {error}"
             raise BrokenRule(f"a density that is {what} must be reported in stopped, got {got}") from error

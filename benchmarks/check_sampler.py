@@ -46,7 +46,7 @@ def configuration(subject: SamplerSubject) -> str:
             frozen = part.__dataclass_params__.frozen  # type: ignore[union-attr]
             require(frozen, f"dataclass {type(part).__name__}", "be frozen", "frozen=False")
     try:
-        text = json.dumps(plain(dataclasses.asdict(config)), allow_nan=False)
+        text = json.dumps(plain(dataclasses.asdict(subject.sampler)), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise BrokenRule(f"the configuration must be representable in JSON, got {error}") from error
     again = subject.configure(**json.loads(text))

@@ -94,7 +94,7 @@ class SamplerSubject:
             fitted = self.configure().fit(meter, derive_generator("check", seed, "fit", device=device))
         with meter.phase("draw"):
             draws = fitted.draw(n_samples, derive_generator("check", seed, "draw", device=device))
-        cost = {phase: counts.gradient_equivalents for phase, counts in meter.counts.items()}
+        cost: dict[Phase, float] = {phase: counts.gradient_equivalents for phase, counts in meter.counts.items()}
         return Run(draws, fitted, meter, witness, cost)
 
     @cached_property

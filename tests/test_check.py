@@ -88,6 +88,7 @@ def test_what_is_not_broken_passes() -> None:
         ("log_z_after_stop", check_costs.budget_of_draw, "log_z must be None where stopped early"),
         ("wrong_log_z", check_law.log_normaliser, r"log_z of gaussian2 must be within 0.041 of 0 .*value=1.0"),
         ("wide", check_law.moments_of_gaussian2, "mean squares of gaussian2 must be within 43% .*% off"),
+        ("one_mode", check_law.moments_of_mog2, r"means of mog2 must be within 0.226 sd .* got 0.\d+ sd"),
         ("raises", check_costs.divergence, "NaN everywhere must be reported in stopped, got ArithmeticError"),
     ],
 )

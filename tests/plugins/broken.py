@@ -16,8 +16,8 @@ from samplerbench.targets.draws import Stopped
 
 How = Literal[
     "not", "global_rng", "past_meter", "uncounted", "escaping_budget", "silent_budget", "few", "one_seed", "hash_seed",
-    "moved_start", "any_start", "float64", "wide", "log_z_after_stop", "wrong_log_z", "raises", "stateful", "scaled",
-    "graph", "inapplicable",
+    "moved_start", "any_start", "float64", "wide", "one_mode", "log_z_after_stop", "wrong_log_z", "raises", "stateful",
+    "scaled", "graph", "inapplicable",
 ]  # fmt: skip
 
 
@@ -77,6 +77,8 @@ class FittedBroken:
             x = x[1:]
         if how == "wide":
             x = math.sqrt(2) * x
+        if how == "one_mode":
+            x = x * x.sum(-1, keepdim=True).sign()
         if how == "graph":
             x.requires_grad_()
         if how == "float64":
