@@ -13,7 +13,7 @@ from ..metrics.weights import resampled
 from ..samplers.base import SAMPLERS, FittedSampler, Sampler
 from ..targets.base import TARGETS, Target
 from ..targets.draws import Draws
-from ..targets.meter import Budget, Counts, Meter, Phase, derive_generator
+from ..targets.meter import Budget, Meter, Phase, derive_generator
 from .contract import BrokenRule, require, require_tensor
 from .witness import Witness
 
@@ -44,7 +44,7 @@ class Run:
 
     def draw(self, n_samples: int, seed: int = 0, start: Tensor | None = None) -> Draws:
         """Draws of another call, with the whole budget of a draw before it."""
-        self.meter.counts["draw"] = Counts()
+        self.meter.restart("draw")
         with self.meter.phase("draw"):
             return self.fitted.draw(n_samples, derive_generator("check", seed, "draw"), start)
 

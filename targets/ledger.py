@@ -73,6 +73,10 @@ class Ledger:
             for phase, kinds in self._paid.items()
         }
 
+    def restart(self, phase: Phase) -> None:
+        """Set the counts of a phase to zero."""
+        self._paid[phase] = dict.fromkeys(GRADIENT_EQUIVALENTS, 0)
+
     def remaining(self) -> float:
         """Gradient equivalents left in the current phase; infinite without a budget."""
         limit = getattr(self._budget, self.phase)

@@ -85,6 +85,10 @@ class Meter:
         """Points evaluated so far in each phase."""
         return self._ledger.counts
 
+    def restart(self, phase: Phase) -> None:
+        """Set the counts of a phase to zero, so that its whole budget is there again."""
+        self._ledger.restart(phase)
+
     @property
     def n_nan(self) -> int:
         """Finite points at which ``log_prob`` returned NaN so far."""
