@@ -1,4 +1,4 @@
-"""The command line: ``samplerbench list | run | leaderboard | figures | certify``; heavy imports wait."""
+"""The command line: ``samplerbench list | run | leaderboard | figures | certify | check``; heavy imports wait."""
 
 import shutil
 import sys
@@ -44,6 +44,14 @@ class Kind(StrEnum):
     SAMPLERS = "samplers"
     METRICS = "metrics"
     SUITES = "suites"
+
+
+class PluginKind(StrEnum):
+    """What ``check`` examines."""
+
+    SAMPLER = "sampler"
+    TARGET = "target"
+    METRIC = "metric"
 
 
 MAX_DETAILED = 5  # targets whose checks are shown one by one; more are shown by their verdicts
@@ -195,6 +203,29 @@ def certify(
     else:
         _print_table(table if len(names) <= MAX_DETAILED else summary(table))
     if failed(table):
+        raise typer.Exit(1)
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="Name of a sampler, a target or a metric.")],
+    kind: Annotated[PluginKind | None, typer.Option(help="Which of them, if several have the name.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the findings as JSON; the lines go to stderr.")
+    ] = False,
+    plugin: Plugins = None,
+) -> None:
+    """Check a plug-in against its contract, a line per check, seconds to minutes; exit code 1 if a check fails."""
+    from .check import check_plugin, failed, line_of, summary, to_json
+
+    found = check_plugin(
+        name,
+        kind=kind.value if kind else None,
+        plugins=plugin or [],
+        on_end=lambda finding: typer.echo(line_of(finding), err=as_json),
+    )
+    typer.echo(to_json(found) if as_json else summary(found))
+    if failed(found):
         raise typer.Exit(1)
 
 

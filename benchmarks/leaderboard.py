@@ -235,7 +235,7 @@ def _effective(record: Record, ess: float) -> float:
     return ess if "chains" in record.arrays else record.spec.n_samples
 
 
-def _equivalents(counts: dict[str, int]) -> float:
+def _equivalents(counts: dict[str, float]) -> float:
     return Counts(**counts).gradient_equivalents
 
 

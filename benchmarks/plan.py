@@ -225,7 +225,7 @@ def make_plan(
                         target=target.name,
                         target_version=target_entry.version,
                         target_label=target.label,
-                        target_parameters=_plain(target.parameters),
+                        target_parameters=plain(target.parameters),
                         sampler=sampler.name,
                         sampler_version=entry.version,
                         sampler_label=sampler.label,
@@ -256,15 +256,15 @@ def _configuration(item: Item) -> dict[str, Any]:
     sampler = SAMPLERS.get(item.name, **item.parameters)
     if not dataclasses.is_dataclass(sampler) or isinstance(sampler, type):
         raise ValueError(f"sampler {item.name!r} must be a dataclass, got {type(sampler).__name__}")
-    return cast(dict[str, Any], _plain(dataclasses.asdict(sampler)))
+    return cast(dict[str, Any], plain(dataclasses.asdict(sampler)))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """``value`` as JSON holds it: tuples become lists, infinities the strings that ``configure`` reads as such."""
     if isinstance(value, Mapping):
-        return {key: _plain(part) for key, part in value.items()}
+        return {key: plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     return str(value) if isinstance(value, float) and math.isinf(value) else value
 
 

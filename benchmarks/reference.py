@@ -194,7 +194,7 @@ def _settled(x: Tensor, target: Target, generator: Generator) -> tuple[Tensor, i
     state = State.at(x, meter)
     for _ in range(N_SETTLING):
         state = kernel(state, meter, generator)
-    return state.x, meter.counts["fit"].score
+    return state.x, int(meter.counts["fit"].score)
 
 
 def long_run(name: str, target: Target, method: Method, settings: Settings, *, seed: int, folder: Path) -> Run:
@@ -290,7 +290,7 @@ def _resume(run: Run, target: Target) -> tuple[State, Meter, Generator]:
 def _suspend(run: Run, state: State, meter: Meter, generator: Generator) -> None:
     run.x = state.x @ run.factor.T
     run.generator_state = generator.get_state()
-    run.n_scores += meter.counts["fit"].score
+    run.n_scores += int(meter.counts["fit"].score)
 
 
 def make_reference(name: str, target: Target, settings: Settings, *, seed: int, folder: Path) -> bool:

@@ -46,7 +46,7 @@ class Record:
     """What is kept of a run beside its draws.
 
     Attributes:
-        counts: points per phase and kind of evaluation.
+        counts: points per phase and kind of evaluation; fractions where minibatches were paid.
         seconds: wall time of ``fit`` and ``draw`` (of all n samples).
         peak_memory_mb: peak resident memory of the worker during the run (on CUDA: of the device).
         environment: versions, revision, machine.
@@ -60,7 +60,7 @@ class Record:
     status: Status
     reason: str = ""
     traceback: str = ""
-    counts: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
+    counts: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     peak_memory_mb: float | None = None
     environment: dict[str, str] = dataclasses.field(default_factory=dict)

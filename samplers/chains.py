@@ -5,7 +5,7 @@
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
@@ -144,7 +144,7 @@ class RestartedChains:
         require_at_least(1, n_samples=n_samples)
         walk = Walk(checked_start(start, n_samples, self.meter, generator), self.meter, generator)
         walk.go(self.kernel, self.schedule.n_steps)
-        stopped, reason = _worse_stop(walk, self.fit_stopped, self.fit_reason)
+        stopped, reason = worse_stop(walk.stopped, walk.reason, self.fit_stopped, self.fit_reason)
         return Draws(samples=walk.x.clone(), stopped=stopped, reason=reason, diagnostics=walk.diagnostics)
 
 
@@ -164,42 +164,71 @@ class LongChains:
     fit_reason: str = ""
 
     def draw(self, n_samples: int, generator: Generator, start: Tensor | None = None) -> Draws:
-        """Exactly ``n_samples`` draws, in the order of time, all chains at one time after each other.
-
-        ``chains`` of the draws are the moves themselves, thinned only to at most 1,000 states of 64 chains.
-
-        Chains that are stopped early repeat the rows kept so far evenly; if there are none, their current states.
+        """Exactly ``n_samples`` draws, see ``keep_thinned``.
 
         Raises:
             ValueError: if ``start`` is given (the chains go on from their burn-in), or ``n_samples`` is below 1.
         """
         require_at_least(1, n_samples=n_samples)
-        if start is not None:
-            raise ValueError(f"mode 'long' goes on from its burn-in, start must be None, got {tuple(start.shape)}")
+        refuse_start(start)
         walk = Walk(self.x, self.meter, generator)
-        n_moves = self.schedule.thinning * math.ceil(n_samples / self.schedule.n_chains)
-        every = math.ceil(n_moves / MAX_KEPT)
-        kept: list[Tensor] = []
-        path: list[Tensor] = []  # denser than the draws, so that the ESS of the moves can be told
-        while walk.n_moves < n_moves and walk.move(self.kernel) is not None:
-            if walk.n_moves % self.schedule.thinning == 0:
-                kept.append(walk.x)
-            if walk.n_moves % every == 0:
-                path.append(walk.x[:MAX_CHAINS])
-        states = torch.stack(kept or [walk.x])  # (n_kept, n_chains, dim)
-        rows = torch.arange(n_samples, device=states.device) % states[..., 0].numel()
-        stopped, reason = _worse_stop(walk, self.fit_stopped, self.fit_reason)
-        return Draws(
-            samples=states.flatten(0, 1)[rows],
-            chains=torch.stack(path or [walk.x[:MAX_CHAINS]], dim=1),
-            stopped=stopped,
-            reason=reason,
-            diagnostics=walk.diagnostics,
-        )
+
+        def move() -> Tensor | None:
+            state = walk.move(self.kernel)
+            return None if state is None else state.x
+
+        samples, chains = keep_thinned(self.x, move, self.schedule, n_samples)
+        stopped, reason = worse_stop(walk.stopped, walk.reason, self.fit_stopped, self.fit_reason)
+        return Draws(samples=samples, chains=chains, stopped=stopped, reason=reason, diagnostics=walk.diagnostics)
 
 
-def _worse_stop(walk: Walk, fit_stopped: Stopped | None, fit_reason: str) -> tuple[Stopped | None, str]:
+def keep_thinned(
+    x: Tensor, move: Callable[[], Tensor | None], schedule: Schedule, n_samples: int
+) -> tuple[Tensor, Tensor]:
+    """Go on with long chains, and keep every ``thinning``-th state as a draw.
+
+    Args:
+        x: where the chains are, shape ``(n_chains, dim)``.
+        move: moves every chain once and returns where they are then; None if they are stopped.
+        schedule: of the chain method.
+        n_samples: number of draws.
+    Returns:
+        The draws in the order of time, all chains at one time after each other, shape ``(n_samples, dim)``, and the
+        moves themselves, thinned only to at most 1,000 states of 64 chains, shape ``(n_chains, n_kept, dim)``. Chains
+        that are stopped early repeat the rows kept so far evenly; if there are none, their current states.
+    """
+    n_moves = schedule.thinning * math.ceil(n_samples / schedule.n_chains)
+    every = math.ceil(n_moves / MAX_KEPT)
+    kept: list[Tensor] = []
+    path: list[Tensor] = []  # denser than the draws, so that the ESS of the moves can be told
+    for n_done in range(1, n_moves + 1):
+        moved = move()
+        if moved is None:
+            break
+        x = moved
+        if n_done % schedule.thinning == 0:
+            kept.append(x)
+        if n_done % every == 0:
+            path.append(x[:MAX_CHAINS])
+    states = torch.stack(kept or [x])  # (n_kept, n_chains, dim)
+    rows = torch.arange(n_samples, device=states.device) % states[..., 0].numel()
+    return states.flatten(0, 1)[rows], torch.stack(path or [x[:MAX_CHAINS]], dim=1)
+
+
+def refuse_start(start: Tensor | None) -> None:
+    """Long chains have no use for a start.
+
+    Raises:
+        ValueError: if there is one.
+    """
+    if start is not None:
+        raise ValueError(f"mode 'long' goes on from its burn-in, start must be None, got {tuple(start.shape)}")
+
+
+def worse_stop(
+    stopped: Stopped | None, reason: str, fit_stopped: Stopped | None, fit_reason: str
+) -> tuple[Stopped | None, str]:
     """Why the draw ended early or else the fit did; of two, the divergence."""
-    if fit_stopped is None or walk.stopped == "diverged":
-        return walk.stopped, walk.reason
+    if fit_stopped is None or stopped == "diverged":
+        return stopped, reason
     return fit_stopped, f"in fit: {fit_reason}"

@@ -1,74 +1,34 @@
-"""The Meter: all that a sampler sees of a target. It counts evaluations and enforces the budget.
-
-One unit of cost is a gradient equivalent: ``log_prob`` alone costs 0.5, a score (its value included) 1, a
-Hessian-vector product 2. The raw counts are points: a score counts one ``log_prob`` (its forward pass) and one
-``score`` (its backward pass), so equivalents are 0.5 log_prob + 0.5 score + 2 hvp.
-"""
+"""The Meter: all that a sampler sees of a target. It counts evaluations and enforces the budget (see ``ledger``)."""
 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
-from .base import HasScore, HasStart, Target
-
-Phase: TypeAlias = Literal["fit", "draw"]
-Evaluation: TypeAlias = Literal["log_prob", "score", "hvp"]
-GRADIENT_EQUIVALENTS: dict[Evaluation, float] = {"log_prob": 0.5, "score": 0.5, "hvp": 2.0}
-
-
-class BudgetReached(Exception):
-    """Raised before an evaluation that the remaining budget cannot pay."""
+from .base import HasMinibatch, HasScore, HasStart, Target
+from .ledger import Budget as Budget, BudgetReached as BudgetReached, Counts as Counts, Ledger, Phase
 
 
 class TargetError(ValueError):
     """The target broke its contract (shape, dtype, NaN where it must be finite)."""
 
 
-@dataclass
-class Counts:
-    """Points evaluated in one phase."""
-
-    log_prob: int = 0
-    score: int = 0
-    hvp: int = 0
-
-    @property
-    def gradient_equivalents(self) -> float:
-        """Cost in units of one score with its value."""
-        return sum(GRADIENT_EQUIVALENTS[kind] * n for kind, n in asdict(self).items())  # type: ignore[index]
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Limits in gradient equivalents per phase; None is no limit."""
-
-    fit: float | None = None
-    draw: float | None = None
-
-    def __post_init__(self) -> None:
-        for phase, limit in asdict(self).items():
-            if limit is not None and limit <= 0:
-                raise ValueError(f"budget of phase {phase} must be positive, got {limit}")
-
-
 class _CountBackward(torch.autograd.Function):
     """Identity whose first backward pass counts a score and every later one a Hessian-vector product."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, meter: "Meter") -> Tensor:
-        ctx.meter = meter
+    def forward(ctx: Any, x: Tensor, ledger: Ledger) -> Tensor:
+        ctx.ledger = ledger
         ctx.n_points = x.shape[:-1].numel()
         ctx.seen = False
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
-        ctx.meter._charge(ctx.n_points, "hvp" if ctx.seen else "score")
+        ctx.ledger.charge(ctx.n_points, "hvp" if ctx.seen else "score")
         ctx.seen = True
         return grad_outputs[0], None
 
@@ -80,6 +40,9 @@ class Meter:
         target: the density; its draws, modes and log Z stay out of the sampler's reach.
         device, dtype: of every tensor that goes in or comes out.
         budget: limits per phase, in gradient equivalents.
+
+    Attributes:
+        n_rows: data rows that minibatches are drawn from; None if the target offers no minibatch score.
     """
 
     def __init__(
@@ -91,10 +54,8 @@ class Meter:
         budget: Budget | None = None,
     ) -> None:
         self._target = target
-        self._budget = budget or Budget()
-        self._phase: Phase = "fit"
-        self._counting = True
-        self.counts: dict[Phase, Counts] = {"fit": Counts(), "draw": Counts()}
+        self.n_rows: int | None = target.n_rows if isinstance(target, HasMinibatch) else None
+        self._ledger = Ledger(budget or Budget(), self.n_rows or 1)
         self.dim: int = target.dim
         self.scale: float = target.scale
         self.device = torch.device(device)
@@ -104,20 +65,29 @@ class Meter:
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[None]:
         """Charge the evaluations inside the block to ``phase``."""
-        before, self._phase = self._phase, phase
+        before, self._ledger.phase = self._ledger.phase, phase
         try:
             yield
         finally:
-            self._phase = before
+            self._ledger.phase = before
 
     @contextmanager
     def uncounted(self) -> Iterator[None]:
         """Leave the evaluations inside the block out of counts and budget (repetitions that only measure time)."""
-        before, self._counting = self._counting, False
+        before, self._ledger.counting = self._ledger.counting, False
         try:
             yield
         finally:
-            self._counting = before
+            self._ledger.counting = before
+
+    @property
+    def counts(self) -> dict[Phase, Counts]:
+        """Points evaluated so far in each phase."""
+        return self._ledger.counts
+
+    def restart(self, phase: Phase) -> None:
+        """Set the counts of a phase to zero, so that its whole budget is there again."""
+        self._ledger.restart(phase)
 
     @property
     def n_nan(self) -> int:
@@ -126,8 +96,7 @@ class Meter:
 
     def remaining(self) -> float:
         """Gradient equivalents left in the current phase; infinite without a budget."""
-        limit = getattr(self._budget, self._phase)
-        return float("inf") if limit is None else limit - self.counts[self._phase].gradient_equivalents
+        return self._ledger.remaining()
 
     def start(self, n_samples: int, generator: Generator) -> Tensor:
         """Public starting points, shape ``(n_samples, dim)``: the target's own, else N(0, scale^2 I)."""
@@ -144,8 +113,8 @@ class Meter:
             TargetError: if the target returns another shape or dtype.
         """
         self._check(x)
-        self._charge(_n_points(x), "log_prob")
-        return self._evaluate(_CountBackward.apply(x, self) if x.requires_grad else x)  # type: ignore[no-untyped-call]
+        self._ledger.charge(_n_points(x), "log_prob")
+        return self._evaluate(_CountBackward.apply(x, self._ledger) if x.requires_grad else x)  # type: ignore[no-untyped-call]
 
     def log_prob_and_score(self, x: Tensor, *, create_graph: bool = False) -> tuple[Tensor, Tensor]:
         """Log density ``(...)`` and its gradient ``(..., dim)``.
@@ -159,9 +128,9 @@ class Meter:
         """
         self._check(x)
         if not create_graph:
-            self._charge(_n_points(x), "log_prob", "score")
+            self._ledger.charge(_n_points(x), "log_prob", "score")
             return self._detached_log_prob_and_score(x)
-        self._afford(_n_points(x), "log_prob", "score")
+        self._ledger.afford(_n_points(x), "log_prob", "score")
         inputs = x if x.requires_grad else x.detach().requires_grad_()
         with torch.enable_grad():
             log_prob = self.log_prob(inputs)
@@ -172,21 +141,45 @@ class Meter:
         """Gradient of ``log_prob``; counts and errors as ``log_prob_and_score``."""
         return self.log_prob_and_score(x, create_graph=create_graph)[1]
 
+    def minibatch_score(self, x: Tensor, rows: Tensor) -> Tensor:
+        """Unbiased estimate of the score from some data rows; m of n rows cost m / n of a score.
+
+        Args:
+            x: points, shape ``(..., dim)``; not modified.
+            rows: indices of data rows, shape ``(m,)``, drawn uniformly; the same rows for all points.
+        Returns:
+            Shape ``(..., dim)``, without a graph.
+        Raises:
+            BudgetReached, TargetError: as ``log_prob``.
+            ValueError: if there are no rows or more than the data has, or they are not in one dimension.
+            TypeError: if the target offers no minibatch score, where ``n_rows`` is None.
+        """
+        if not isinstance(self._target, HasMinibatch):
+            raise TypeError(f"{type(self._target).__name__} has no minibatch_score")
+        self._check(x)
+        if rows.ndim != 1 or not 1 <= len(rows) <= self._target.n_rows:
+            raise ValueError(f"rows must be 1 to {self._target.n_rows} indices, got shape {tuple(rows.shape)}")
+        self._ledger.charge(_n_points(x), "log_prob", "score", n_rows=len(rows))
+        with torch.no_grad():
+            return self._checked(self._target.minibatch_score(x, rows), x, "minibatch_score")
+
     def _detached_log_prob_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if isinstance(self._target, HasScore):
             with torch.no_grad():
-                log_prob, score = self._evaluate(x), self._target.score(x)
-            if score.shape != x.shape or score.dtype != x.dtype:
-                raise TargetError(
-                    f"{type(self._target).__name__}.score must map {tuple(x.shape)} {x.dtype} to the same, "
-                    f"got {tuple(score.shape)} {score.dtype}"
-                )
-            return log_prob, score
+                return self._evaluate(x), self._checked(self._target.score(x), x, "score")
         inputs = x.detach().requires_grad_()
         with torch.enable_grad():
             log_prob = self._evaluate(inputs)
             (score,) = torch.autograd.grad(log_prob.sum(), inputs)
         return log_prob.detach(), score
+
+    def _checked(self, score: Tensor, x: Tensor, name: str) -> Tensor:
+        if score.shape != x.shape or score.dtype != x.dtype:
+            raise TargetError(
+                f"{type(self._target).__name__}.{name} must map {tuple(x.shape)} {x.dtype} to the same, "
+                f"got {tuple(score.shape)} {score.dtype}"
+            )
+        return score
 
     def _evaluate(self, x: Tensor) -> Tensor:
         log_prob = self._target.log_prob(x)
@@ -205,21 +198,6 @@ class Meter:
                 f"x must have shape (..., {self.dim}), {self.dtype} on {self.device}, "
                 f"got {tuple(x.shape)}, {x.dtype} on {x.device}"
             )
-
-    def _afford(self, n_points: int, *kinds: Evaluation) -> None:
-        cost = n_points * sum(GRADIENT_EQUIVALENTS[kind] for kind in kinds)
-        if self._counting and cost > self.remaining():
-            raise BudgetReached(
-                f"{n_points} points of {'+'.join(kinds)} cost {cost:g} gradient equivalents, "
-                f"{self.remaining():g} are left in phase {self._phase}"
-            )
-
-    def _charge(self, n_points: int, *kinds: Evaluation) -> None:
-        self._afford(n_points, *kinds)
-        if self._counting:
-            counts = self.counts[self._phase]
-            for kind in kinds:
-                setattr(counts, kind, getattr(counts, kind) + n_points)
 
 
 def _n_points(x: Tensor) -> int:

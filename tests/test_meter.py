@@ -44,6 +44,19 @@ class Half(Quartic):
         return super().log_prob(x).half()
 
 
+class Rows(Quartic):
+    """log p = -sum over rows of |x - row|^2 / 2, with the rows -1, 0 and 4 in every coordinate."""
+
+    rows = torch.tensor([-1.0, 0.0, 4.0], dtype=torch.float64)
+    n_rows = 3
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return -0.5 * (x[..., None] - self.rows).square().sum((-2, -1))
+
+    def minibatch_score(self, x: Tensor, rows: Tensor) -> Tensor:
+        return 3 * (self.rows[rows].mean() - x)
+
+
 class NaNAbove(Quartic):
     """NaN where the first coordinate is positive."""
 
@@ -59,7 +72,7 @@ def meter_of(target: Quartic, fit: float | None = None, draw: float | None = Non
     return Meter(target, dtype=torch.float64, budget=Budget(fit=fit, draw=draw))
 
 
-def counts(meter: Meter) -> tuple[int, int, int]:
+def counts(meter: Meter) -> tuple[float, float, float]:
     fit = meter.counts["fit"]
     return fit.log_prob, fit.score, fit.hvp
 
@@ -188,6 +201,49 @@ def test_uncounted_evaluations_are_free() -> None:
     assert counts(meter) == (0, 0, 0)
     with pytest.raises(BudgetReached):
         meter.score(points(2, 3))
+
+
+def test_minibatch_pays_its_share_of_the_rows_and_sums_do_not_drift() -> None:
+    meter = meter_of(Rows())
+    assert meter.n_rows == 3
+    x = points(5, 3).requires_grad_()
+    scores = [meter.minibatch_score(x, torch.tensor([row])) for row in range(3)]
+    torch.testing.assert_close(sum(scores) / 3, meter_of(Rows()).score(x))
+    assert not any(score.requires_grad for score in scores)
+    assert counts(meter) == (5, 5, 0)
+    for _ in range(1_000):  # a thousand sums of 0.333... are not 333.333...
+        meter.minibatch_score(points(1, 3), torch.tensor([0]))
+    assert counts(meter) == (5 + 1_000 / 3, 5 + 1_000 / 3, 0)
+    for _ in range(2):
+        meter.minibatch_score(points(1, 3), torch.tensor([0]))
+    meter.score(points(2, 3))
+    assert counts(meter) == (341, 341, 0)
+    assert isinstance(meter.counts["fit"].score, int)
+
+
+def test_budget_is_raised_before_a_minibatch_and_pays_the_last_row() -> None:
+    meter = meter_of(Rows(), fit=2.0)
+    x, rows = points(5, 3), torch.tensor([0])
+    meter.minibatch_score(x, rows)
+    message = r"5 points of log_prob\+score on 1 of 3 rows cost 1.66667 gradient equivalents, 0.333333 are left"
+    with pytest.raises(BudgetReached, match=message):
+        meter.minibatch_score(x, rows)
+    assert meter.counts["fit"].score == 5 / 3
+    meter.minibatch_score(x[:1], rows)  # what is left pays exactly this
+    assert meter.remaining() == 0
+    with meter.uncounted():
+        meter.minibatch_score(x, rows)
+    assert meter.counts["fit"].score == 2
+
+
+def test_minibatches_are_refused_where_there_are_none_and_above_the_data() -> None:
+    meter = meter_of(Quartic())
+    assert meter.n_rows is None
+    with pytest.raises(TypeError, match="Quartic has no minibatch_score"):
+        meter.minibatch_score(points(5, 3), torch.tensor([0]))
+    for rows in (torch.arange(4), torch.arange(0), torch.zeros(1, 1, dtype=torch.int64)):
+        with pytest.raises(ValueError, match=r"rows must be 1 to 3 indices, got shape \((4,|0,|1, 1)\)"):
+            meter_of(Rows()).minibatch_score(points(5, 3), rows)
 
 
 @pytest.mark.parametrize("limit", [0.0, -1.0])

@@ -1,16 +1,31 @@
-"""SVGD: its update against a double loop, AdaGrad, bandwidth, blocks, and what it does on a Gaussian."""
+"""SVGD: its update against double loops, fixed points, AdaGrad, bandwidth, blocks and memory, minibatches."""
 
 import math
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy import optimize
 from torch import Generator, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from samplerbench.samplers.svgd import BLOCK, SVGD, AdaGrad, median_bandwidth, stein_direction
+from samplerbench.samplers import NotApplicableError
+from samplerbench.samplers.svgd import (
+    BLOCK,
+    DIRECTIONS,
+    SVGD,
+    AdaGrad,
+    SteinKernel,
+    imq_direction,
+    median_bandwidth,
+    rbf_direction,
+)
 from samplerbench.targets import Budget, Meter
+
+KERNELS: tuple[SteinKernel, ...] = ("rbf", "imq")
 
 
 class Normal:
@@ -55,37 +70,101 @@ def cloud(n: int, dim: int = 3, seed: int = 0) -> Tensor:
     return torch.randn(n, dim, generator=generator(seed), dtype=torch.float64)
 
 
-def naive_direction(x: np.ndarray, score: np.ndarray, h2: float) -> np.ndarray:
-    """Liu and Wang, equation 8, with k(x, y) = exp(-|x - y|^2 / h^2): one pair at a time."""
-    phi = np.zeros_like(x)
+def kernel_value(kernel: SteinKernel, x: Tensor, y: Tensor, h2: float) -> Tensor:
+    square = (x - y).square().sum()
+    return torch.exp(-square / h2) if kernel == "rbf" else (1 + square / h2) ** -0.5
+
+
+def naive_direction(kernel: SteinKernel, x: Tensor, score: Tensor, h2: float) -> Tensor:
+    """Liu and Wang, equation 8: one pair at a time, the kernel's gradient by autograd."""
+    phi = torch.zeros_like(x)
     for i in range(len(x)):
         for j in range(len(x)):
-            k = math.exp(-float(((x[j] - x[i]) ** 2).sum()) / h2)
-            phi[i] += (k * score[j] - 2 * (x[j] - x[i]) / h2 * k) / len(x)
+            x_j = x[j].clone().requires_grad_()
+            k = kernel_value(kernel, x_j, x[i], h2)
+            (gradient,) = torch.autograd.grad(k, x_j)
+            phi[i] += (k.detach() * score[j] + gradient) / len(x)
     return phi
 
 
 @pytest.mark.parametrize("block", [1, 50, 91, BLOCK])
-def test_direction_equals_the_double_loop_in_blocks_of_any_size(block: int) -> None:
-    x, score = cloud(30) + 100, cloud(30, seed=1)  # far from the origin: centring keeps the digits
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_direction_equals_the_double_loop_in_blocks_of_any_size(kernel: SteinKernel, block: int) -> None:
+    x, score = cloud(20) + 100, cloud(20, seed=1)  # far from the origin: centring keeps the digits
+    direction = {"rbf": rbf_direction, "imq": imq_direction}[kernel]
     for h2 in (0.3, 2.0, 50.0):
-        expected = naive_direction(x.numpy(), score.numpy(), h2)
-        np.testing.assert_allclose(stein_direction(x, score, h2, block), expected, rtol=1e-10, atol=1e-12)
+        expected = naive_direction(kernel, x, score, h2)
+        torch.testing.assert_close(direction(x, score, h2, block), expected, rtol=1e-10, atol=1e-12)
 
 
-def test_direction_in_float32_keeps_six_digits() -> None:
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_direction_in_float32_keeps_six_digits(kernel: SteinKernel) -> None:
     x, score = cloud(200), cloud(200, seed=1)
-    exact = stein_direction(x, score, 1.5)
-    single = stein_direction(x.float(), score.float(), 1.5)
+    exact = DIRECTIONS[kernel](x, score, 1.5)
+    single = DIRECTIONS[kernel](x.float(), score.float(), 1.5)
     assert float((single - exact).abs().max() / exact.abs().max()) < 1e-5
 
 
-def test_no_tensor_grows_with_the_square_of_the_number_of_particles() -> None:
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_repulsion_adds_up_to_nothing(kernel: SteinKernel) -> None:
+    """grad_x k(x, y) = -grad_y k(x, y): without a score, sum_i phi(x_i) = 0."""
+    phi = DIRECTIONS[kernel](cloud(200), torch.zeros(200, 3, dtype=torch.float64), 1.5)
+    assert float(phi.sum(0).abs().max()) < 1e-12 * float(phi.abs().sum())
+    assert float(phi.abs().sum()) > 0.1
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_gaussian_fixed_point_of_few_particles(kernel: SteinKernel) -> None:
+    """On N(0.5, 1), h^2 = 1/4: plain steps end where scipy finds a root of the fixed point's equations.
+
+    Kernel and law are symmetric, and so is the stable root: its mean is the target's. Its variance is too small.
+    """
+    n, h2 = 6, 0.25
+
+    def phi(x: np.ndarray) -> np.ndarray:
+        gap = x[:, None] - x
+        k = np.exp(-(gap**2) / h2) if kernel == "rbf" else (1 + gap**2 / h2) ** -0.5
+        slope = 2 / h2 * k if kernel == "rbf" else k**3 / h2
+        return np.asarray((k * (0.5 - x) + slope * gap).mean(1))
+
+    start = np.linspace(-1.0, 2.5, n)
+    solution = optimize.root(phi, start, tol=1e-13)
+    assert solution.success
+    x = torch.from_numpy(start)[:, None]
+    for _ in range(600):
+        x = x + 0.3 * DIRECTIONS[kernel](x, 0.5 - x, h2)
+    reached = x[:, 0].sort().values
+    np.testing.assert_allclose(reached, np.sort(solution.x), atol=1e-9)
+    np.testing.assert_allclose(reached - 0.5, 0.5 - reached.flip(0), atol=1e-9)
+    assert abs(float(reached.mean()) - 0.5) < 1e-9
+    assert 0.6 < float(reached.var(correction=0)) < 0.72
+    assert float(DIRECTIONS[kernel](x, 0.5 - x, h2).abs().max()) < 1e-10
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_no_tensor_grows_with_the_square_of_the_number_of_particles(kernel: SteinKernel) -> None:
     n = 10_000
     meter = Meter(Normal())
     with LargestTensor() as largest:
-        SVGD(n_steps=1).fit(meter, generator()).draw(n, generator(1))
-    assert largest.numel <= BLOCK < n * n / 300
+        SVGD(kernel=kernel, n_steps=1).fit(meter, generator()).draw(n, generator(1))
+    assert largest.numel <= 2 * BLOCK < n * n / 150  # imq keeps two blocks, of k and of its cube
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_ten_thousand_particles_in_ten_dimensions_stay_under_a_gigabyte(kernel: SteinKernel) -> None:
+    script = f"""
+import resource, torch
+from samplerbench import samplers, targets
+meter = targets.Meter(targets.get("funnel10"))
+fitted = samplers.get("svgd", kernel="{kernel}", n_steps=2).fit(meter, torch.Generator())
+fitted.draw(100, torch.Generator())
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert fitted.draw(10_000, torch.Generator()).samples.shape == (10_000, 10)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=100)
+    kilobytes = int(output.stdout) / (1024 if sys.platform == "darwin" else 1)
+    assert kilobytes < 1e6
 
 
 def test_adagrad_follows_the_authors_form() -> None:
@@ -105,22 +184,24 @@ def test_bandwidth_is_the_median_heuristic() -> None:
     assert math.isclose(median_bandwidth(x, 1_000), 4 / math.log(1_000))
 
 
-def test_one_update_by_hand() -> None:
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_one_update_by_hand(kernel: SteinKernel) -> None:
     start = cloud(40, dim=2)
     meter = Meter(Normal(), dtype=torch.float64)
-    draws = SVGD(n_steps=1, step_size=0.05).fit(meter, generator()).draw(40, generator(1), start)
+    draws = SVGD(kernel=kernel, n_steps=1, step_size=0.05).fit(meter, generator()).draw(40, generator(1), start)
     squares = torch.pdist(start).square().sort().values
     h2 = float(squares[(len(squares) - 1) // 2]) / math.log(40)
     score = -(start - Normal.mean) @ Normal.covariance.inverse()
-    phi = naive_direction(start.numpy(), score.numpy(), h2)
-    expected = start.numpy() + 0.05 * phi / (1e-6 + np.abs(phi))
-    np.testing.assert_allclose(draws.samples, expected, rtol=1e-9, atol=1e-12)
+    phi = naive_direction(kernel, start, score, h2)
+    expected = start + 0.05 * phi / (1e-6 + phi.abs())
+    torch.testing.assert_close(draws.samples, expected, rtol=1e-9, atol=1e-12)
     assert math.isclose(float(draws.diagnostics["bandwidth"]), math.sqrt(h2))  # type: ignore[arg-type]
 
 
-def test_gaussian_mean_and_covariance_are_recovered() -> None:
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_gaussian_mean_and_covariance_are_recovered(kernel: SteinKernel) -> None:
     """With the defaults; finitely many particles have a slightly smaller covariance, here by 3 to 4%."""
-    draws = SVGD().fit(Meter(Normal()), generator()).draw(400, generator(1))
+    draws = SVGD(kernel=kernel).fit(Meter(Normal()), generator()).draw(400, generator(1))
     x = draws.samples.double()
     sds = Normal.covariance.diagonal().sqrt()
     assert ((x.mean(0) - Normal.mean).abs() < 0.01 * sds).all()
@@ -143,11 +224,50 @@ def test_counts_budget_and_seeds() -> None:
     assert whole_meter.counts["fit"].score == 4 * n
 
 
+class Rows(Normal):
+    """The same as the posterior of a mean, given 40 rows."""
+
+    n_rows = 40
+
+    def minibatch_score(self, x: Tensor, rows: Tensor) -> Tensor:
+        shift = 3 * torch.cos(2 * math.pi * rows.to(x) / self.n_rows).mean()  # 0 over all rows
+        return (self.mean.to(x) + shift - x) @ self.covariance.inverse().to(x)
+
+
+def test_minibatches_pay_their_share_and_all_rows_are_the_full_score() -> None:
+    meter = Meter(Rows(), dtype=torch.float64, budget=Budget(draw=30 * 4 / 5))
+    fitted = SVGD(batch_size=8, n_steps=9).fit(meter, generator())
+    with meter.phase("draw"):
+        draws = fitted.draw(30, generator(1))
+    assert draws.stopped == "budget"
+    assert "30 points of log_prob+score on 8 of 40 rows" in draws.reason
+    assert vars(meter.counts["draw"]) == {"log_prob": 24, "score": 24, "hvp": 0}
+    full, all_rows = (
+        SVGD(batch_size=size, n_steps=9).fit(Meter(Rows(), dtype=torch.float64), generator()).draw(30, generator(1))
+        for size in (None, 40)
+    )
+    torch.testing.assert_close(all_rows.samples, full.samples)
+    assert not torch.allclose(draws.samples, full.samples, rtol=1e-3)
+
+
+def test_minibatches_find_the_mean() -> None:
+    """AdaGrad's steps are at most 0.01 / sqrt(0.1); the noise makes the cloud tremble by some of them."""
+    draws = SVGD(batch_size=8).fit(Meter(Rows()), generator()).draw(100, generator(1))
+    assert ((draws.samples.double().mean(0) - Normal.mean).abs() < 5 * 0.01 / math.sqrt(0.1)).all()
+
+
+def test_minibatches_are_refused_without_rows_or_above_them() -> None:
+    with pytest.raises(NotApplicableError, match="needs minibatch scores, target offers none"):
+        SVGD(batch_size=8).fit(Meter(Normal()), generator())
+    with pytest.raises(ValueError, match="batch_size must be at most the target's n_rows 40, got 41"):
+        SVGD(batch_size=41).fit(Meter(Rows()), generator())
+
+
 def test_particles_that_leave_the_support_are_a_divergence() -> None:
     start = cloud(50, dim=2).float().clamp(max=0.9)
     draws = SVGD(step_size=0.3).fit(Meter(Wall()), generator()).draw(50, generator(1), start)
     assert draws.stopped == "diverged"
-    assert "of 50 rows before step" in draws.reason
+    assert "of 50 rows before a step" in draws.reason
     assert draws.samples.shape == (50, 2)
     assert draws.samples.isfinite().all()
 
@@ -171,7 +291,9 @@ def test_wrong_starts_are_refused() -> None:
         fitted.draw(0, generator())
 
 
-@pytest.mark.parametrize(("field", "value"), [("step_size", 0.0), ("n_steps", 0), ("decay", 1.0), ("n_median", 1)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("step_size", 0.0), ("n_steps", 0), ("decay", 1.0), ("n_median", 1), ("batch_size", 0)]
+)
 def test_configuration_out_of_range_names_field_and_value(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"{field} must be .*, got {value}"):
         SVGD(**{field: value})  # type: ignore[arg-type]

@@ -5,29 +5,23 @@ from importlib import resources
 
 import pytest
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from samplerbench.benchmarks.agreement import score_of
-from samplerbench.targets.base import (
-    TARGETS,
-    HasMarginals,
-    HasMinibatch,
-    HasModes,
-    HasMoments,
-    HasPredictive,
-    HasReference,
-    HasSample,
-    HasScore,
-    HasStart,
-    HasSymmetry,
-    HasView,
-    Target,
-    one_digit,
-)
+from samplerbench.benchmarks import check_knowledge, check_target
+from samplerbench.benchmarks.contract import Check
+from samplerbench.benchmarks.target_subject import TargetSubject
+from samplerbench.targets.base import TARGETS, HasModes, HasView, Target, one_digit
 from samplerbench.targets.datasets import DataFileError
-from samplerbench.targets.meter import Meter
 
-DRAWN: dict[str, tuple[Target, Tensor]] = {}
+SUBJECTS: dict[str, TargetSubject] = {}
+ALWAYS = (
+    check_target.description,
+    check_target.shapes_and_dtypes,
+    check_target.rows_alone,
+    check_target.float32_agrees,
+    check_target.double_backward,
+    check_target.starting_points,
+)
 
 
 def having(*parts: str) -> pytest.MarkDecorator:
@@ -52,101 +46,42 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def target(name: str) -> Target:
-    return _drawn(name)[0]
+def subject(name: str) -> TargetSubject:
+    """The target at its own points, which are made once per target."""
+    if name not in SUBJECTS:
+        made = TargetSubject.registered(name)
+        try:
+            assert len(made.x)
+        except DataFileError as error:
+            pytest.skip(f"needs a data file: {error}")
+        SUBJECTS[name] = made
+    return SUBJECTS[name]
 
 
 @pytest.fixture
-def draws(name: str) -> Tensor:
-    """10,000 exact draws, or reference draws, or public starting points; made once per target."""
-    return _drawn(name)[1]
+def target(subject: TargetSubject) -> Target:
+    return subject.target
 
 
-def _drawn(name: str) -> tuple[Target, Tensor]:
-    if name not in DRAWN:
-        target = TARGETS.get(name)
-        try:
-            DRAWN[name] = target, _points(target)
-        except DataFileError as error:
-            pytest.skip(f"needs a data file: {error}")
-    return DRAWN[name]
+@pytest.fixture
+def draws(subject: TargetSubject) -> Tensor:
+    """10,000 exact draws, or reference draws, or public starting points."""
+    return subject.x
 
 
-def _points(target: Target) -> Tensor:
-    target.log_prob(torch.zeros(1, target.dim, dtype=torch.float64))  # reads its data
-    if isinstance(target, HasSample):
-        return target.sample(10_000, seeded(0))
-    if isinstance(target, HasReference):
-        try:
-            return target.reference()
-        except FileNotFoundError:  # not made yet: the catalogue says so
-            pass
-    return Meter(target, dtype=torch.float64).start(1_000, seeded(0))
-
-
-def seeded(seed: int) -> Generator:
-    return Generator().manual_seed(seed)
-
-
-def directions(x: Tensor) -> Tensor:
-    """Unit vectors, one per point: derivatives are compared along them."""
-    direction = torch.randn(x.shape, generator=seeded(1), dtype=torch.float64)
-    return direction / direction.norm(dim=-1, keepdim=True)
-
-
-def test_docstring_and_dimension(name: str, target: Target) -> None:
-    assert TARGETS.entry(name).summary.endswith(".")
-    assert target.dim >= 1
-    assert target.scale > 0
-    assert target.scale == one_digit(target.scale)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_log_prob_maps_any_batch_and_leaves_its_input(target: Target, draws: Tensor, dtype: torch.dtype) -> None:
-    x = draws[:6].to(dtype)
-    before = x.clone()
-    flat = target.log_prob(x)
-    assert flat.shape == (6,)
-    assert flat.dtype == dtype
-    assert flat.isfinite().all()
-    tolerance = 1e-4 if dtype == torch.float32 else 1e-10
-    torch.testing.assert_close(target.log_prob(x.reshape(2, 3, -1)), flat.reshape(2, 3), rtol=tolerance, atol=tolerance)
-    torch.testing.assert_close(target.log_prob(x[0]), flat[0], rtol=tolerance, atol=tolerance)
-    assert torch.equal(x, before)
-
-
-def test_float32_agrees_with_float64(target: Target, draws: Tensor) -> None:
-    x = draws[:500].to(torch.float32)
-    torch.testing.assert_close(target.log_prob(x).double(), target.log_prob(x.double()), rtol=1e-4, atol=2e-3)
-
-
-def test_double_backward_is_finite(target: Target, draws: Tensor) -> None:
-    for dtype in (torch.float32, torch.float64):
-        x = draws[:20].to(dtype).requires_grad_()
-        (score,) = torch.autograd.grad(target.log_prob(x).sum(), x, create_graph=True)
-        (hvp,) = torch.autograd.grad((score * directions(x).to(dtype)).sum(), x)
-        assert hvp.isfinite().all()
+@pytest.mark.parametrize("check", ALWAYS, ids=lambda check: check.__name__)
+def test_density_keeps_its_contract(subject: TargetSubject, check: Check[TargetSubject]) -> None:
+    check(subject)  # raises what is broken
 
 
 @having("score")
-def test_own_score_equals_autograd(target: Target, draws: Tensor) -> None:
-    assert isinstance(target, HasScore)
-    x = draws[:20].reshape(4, 5, -1)
-    expected = score_of(target, x)
-    assert ((target.score(x) - expected).abs() <= 1e-10 * expected.abs().max()).all()
-    assert target.score(x.float()).dtype == torch.float32
+def test_own_score_equals_autograd(subject: TargetSubject) -> None:
+    check_target.score_is_gradient(subject)
 
 
 @having("sample")
-def test_exact_draws_depend_on_the_seed_alone(target: Target) -> None:
-    assert isinstance(target, HasSample)
-    state = torch.get_rng_state()
-    first, again, other = (target.sample(50, seeded(seed)) for seed in (3, 3, 4))
-    assert first.shape == (50, target.dim)
-    assert first.dtype == torch.float64
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    assert torch.equal(torch.get_rng_state(), state)
+def test_exact_draws_depend_on_the_seed_alone(subject: TargetSubject) -> None:
+    check_knowledge.sample(subject)
 
 
 @pytest.mark.parametrize("name", AVERAGED)
@@ -156,89 +91,63 @@ def test_scale_is_the_rounded_root_mean_square(target: Target, draws: Tensor) ->
     assert one_digit(low.sqrt().item()) <= target.scale <= one_digit(high.sqrt().item())
 
 
-def test_parts_have_their_shapes(target: Target, draws: Tensor) -> None:
+@having("moments")
+def test_moments_have_their_shapes(subject: TargetSubject) -> None:
     """What they state is checked by the certificates."""
-    if isinstance(target, HasMoments):
-        assert target.moments.mean.shape == target.moments.variance.shape == (2 * target.dim,)
-    if isinstance(target, HasMarginals):
-        for marginal in target.marginals:
-            values = marginal.statistic(draws[:100])
-            p = marginal.cdf(values.sort().values)
-            assert values.shape == (100,)
-            assert p.dtype == torch.float64
-            assert ((p >= 0) & (p <= 1)).all()
-            assert (p.diff() >= -1e-12).all()
+    check_knowledge.moments(subject)
+
+
+@having("marginals")
+def test_distribution_functions_of_marginals_rise(subject: TargetSubject) -> None:
+    check_knowledge.marginals(subject)
 
 
 @having("scramble")
-def test_symmetries_leave_density_and_invariants_unchanged(target: Target, draws: Tensor) -> None:
-    assert isinstance(target, HasSymmetry)
-    x = draws[:50]
-    scrambled = target.scramble(x, seeded(0))
-    assert not torch.equal(scrambled, x)
-    torch.testing.assert_close(target.log_prob(scrambled), target.log_prob(x), rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(target.invariants(scrambled), target.invariants(x), rtol=1e-9, atol=1e-9)
-
-
-@having("start")
-def test_own_starts_depend_on_the_seed_alone_and_have_a_density(target: Target) -> None:
-    assert isinstance(target, HasStart)
-    first, again, other = (target.start(20, seeded(seed)) for seed in (3, 3, 4))
-    assert first.shape == (20, target.dim)
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    assert target.log_prob(first.double()).isfinite().all()
+def test_symmetries_leave_density_and_invariants_unchanged(subject: TargetSubject) -> None:
+    check_knowledge.symmetry(subject)
 
 
 @having("minibatch_score")
-def test_minibatch_scores_of_all_rows_add_up_to_the_score(target: Target, draws: Tensor) -> None:
-    assert isinstance(target, HasMinibatch)
-    x, parts = draws[:5], torch.arange(target.n_rows).tensor_split(3)
-    score = score_of(target, x)
-    torch.testing.assert_close(target.minibatch_score(x, torch.arange(target.n_rows)), score)
-    estimates = sum(len(rows) * target.minibatch_score(x, rows) for rows in parts)
-    torch.testing.assert_close(estimates / target.n_rows, score)
+def test_minibatch_scores_of_all_rows_add_up_to_the_score(subject: TargetSubject) -> None:
+    check_knowledge.minibatches(subject)
 
 
 @having("view")
-def test_view_is_increasing_in_each_coordinate(target: Target, draws: Tensor) -> None:
+def test_view_is_increasing_in_each_coordinate(subject: TargetSubject, target: Target, draws: Tensor) -> None:
+    check_knowledge.view(subject)
     assert isinstance(target, HasView)
     x = draws[:1_000].sort(0).values
-    assert target.view(x).shape == x.shape
     assert (target.view(x).diff(dim=0) >= 0).all()
 
 
 @having("log_z")
-def test_log_z_is_an_estimate(target: Target) -> None:
+def test_log_z_is_an_estimate(subject: TargetSubject) -> None:
     try:
-        log_z = target.log_z  # type: ignore[attr-defined]
+        check_knowledge.log_normaliser(subject)
     except FileNotFoundError as error:
         pytest.skip(str(error))
-    assert math.isfinite(log_z.value)
-    assert log_z.std_error >= 0
+
+
+@having("reference")
+def test_reference_draws_are_finite(subject: TargetSubject) -> None:
+    try:
+        check_knowledge.reference(subject)
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
 
 
 @having("modes")
-def test_modes_are_assigned_alike_in_both_dtypes_and_nothing_far_away(target: Target, draws: Tensor) -> None:
+def test_modes_are_assigned_alike_in_both_dtypes_and_nothing_far_away(subject: TargetSubject, target: Target) -> None:
+    check_knowledge.modes(subject)
     assert isinstance(target, HasModes)
     modes = target.modes
-    assert modes.masses.dtype == torch.float64
-    assert (modes.masses > 0).all()
     assert 0 < 1 - modes.masses.sum() < 0.01
-    mode = modes.assign(draws[:100])
-    assert ((mode >= -1) & (mode < len(modes.masses))).all()
-    assert torch.equal(modes.assign(draws[:100].float()), mode)
     assert modes.assign(torch.full((1, target.dim), 1e6)).tolist() == [-1]
 
 
 @having("log_odds")
-def test_predictions_are_finite_log_odds(target: Target, draws: Tensor) -> None:
-    assert isinstance(target, HasPredictive)
-    labels = target.held_out_labels
-    log_odds = target.log_odds(draws[:7].float())
-    assert log_odds.shape == (7, len(labels))
-    assert log_odds.isfinite().all()
-    assert set(labels.tolist()) == {0, 1}
+def test_predictions_are_finite_log_odds(subject: TargetSubject) -> None:
+    check_knowledge.predictions(subject)
 
 
 def test_unknown_parameters_are_refused(name: str) -> None:

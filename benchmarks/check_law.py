@@ -1,0 +1,96 @@
+"""What a sampler converges to: moments and marginal laws on two easy targets, and log Z if it states one.
+
+The default configuration, without a budget. A sampler may be biased by design (unadjusted chains, particles,
+networks), and none says by how much: each rule allows 4 standard errors of the draws plus a stated bias, so that it
+catches a wrong law and not a small error. Quality is what the benchmark measures.
+"""
+
+import math
+
+import torch
+
+from ..targets.base import TARGETS, HasLogZ, HasMarginals, HasMoments
+from .contract import DoesNotApply, require
+from .sampler_subject import N_FULL, SamplerSubject, unweighted
+
+MAX_STANDARD_ERRORS = 4.0
+MEAN_BIAS = 0.1  # of a mean, in standard deviations
+SQUARE_BIAS = 0.25  # of a mean square, relative
+DISTANCE_BIAS = 0.1  # of a distribution function
+ROUNDING = 1e-3  # of log Z, in nats: log densities are float32
+
+
+def moments_of_gaussian2(subject: SamplerSubject) -> str:
+    """A Gaussian in the plane."""
+    return _law(subject, "gaussian2")
+
+
+def moments_of_mog2(subject: SamplerSubject) -> str:
+    """A mixture of two Gaussians in the plane, 2.8 standard deviations apart."""
+    return _law(subject, "mog2")
+
+
+def _law(subject: SamplerSubject, name: str) -> str:
+    target = TARGETS.get(name)
+    if not isinstance(target, HasMoments) or not isinstance(target, HasMarginals):
+        raise TypeError(f"target {name!r} must state moments and marginals")
+    draws = subject.full(name).draws
+    require(draws.stopped is None, f"{N_FULL:,} draws of {name} without a budget", "not stop early", draws.reason)
+    x, n_effective = unweighted(draws)
+    require(x.isfinite().all(), f"draws of {name}", "be finite", "some that are not")
+    require(n_effective >= 10, f"draws of {name}", "be worth at least 10 independent ones", f"{n_effective:.3g}")
+    truth, dim, error = target.moments, target.dim, MAX_STANDARD_ERRORS / math.sqrt(n_effective)
+    sds = truth.variance.sqrt()
+    mean = (x.mean(0) - truth.mean[:dim]).abs() / sds[:dim]
+    mean_limit = MEAN_BIAS + error
+    square = (x.square().mean(0) / truth.mean[dim:] - 1).abs()
+    square_limit = SQUARE_BIAS + error * sds[dim:] / truth.mean[dim:]
+    distances = []
+    for marginal in target.marginals:
+        p = marginal.cdf(marginal.statistic(x).sort().values)
+        steps = torch.arange(len(p) + 1, dtype=torch.float64) / len(p)
+        distances.append(max((p - steps[:-1]).max().item(), (steps[1:] - p).max().item()))
+    distance_limit = DISTANCE_BIAS + error / 2  # an empirical distribution function has a standard error of at most 1/2
+    rule = f"({MAX_STANDARD_ERRORS:g} standard errors of {n_effective:,.0f} draws + {{}})"
+    require(
+        (mean <= mean_limit).all(),
+        f"means of {name}",
+        f"be within {mean_limit:.3f} sd {rule.format(f'{MEAN_BIAS:g} sd')}",
+        f"{mean.max():.3f} sd",
+    )
+    require(
+        (square <= square_limit).all(),
+        f"mean squares of {name}",
+        f"be within {square_limit.min():.0%} {rule.format(f'{SQUARE_BIAS:.0%}')}",
+        f"{square.max():.0%} off",
+    )
+    require(
+        max(distances) <= distance_limit,
+        f"marginals of {name}",
+        f"be within {distance_limit:.3f} of their distribution functions {rule.format(f'{DISTANCE_BIAS:g}')}",
+        f"{max(distances):.3f}",
+    )
+    return (
+        f"means off by {mean.max():.3f} sd (limit {mean_limit:.3f}), mean squares by {square.max():.1%} "
+        f"({square_limit.min():.0%}), marginals by {max(distances):.3f} ({distance_limit:.3f}); "
+        f"limits are {MAX_STANDARD_ERRORS:g} standard errors of {n_effective:,.0f} draws "
+        f"+ {MEAN_BIAS:g} sd, {SQUARE_BIAS:.0%}, {DISTANCE_BIAS:g}"
+    )
+
+
+def log_normaliser(subject: SamplerSubject) -> str:
+    """An estimate of log Z is honest about its error."""
+    seen = []
+    for name in ("gaussian2", "mog2"):
+        target, estimate = TARGETS.get(name), subject.full(name).draws.log_z
+        if estimate is None:
+            raise DoesNotApply("its draws state no log_z")
+        if not isinstance(target, HasLogZ):
+            raise TypeError(f"target {name!r} must state log_z")
+        known = 0 <= estimate.std_error < math.inf and math.isfinite(estimate.value)
+        require(known, f"log_z of {name}", "be finite, with a standard error from 0 on", estimate)
+        gap, limit = abs(estimate.value - target.log_z.value), MAX_STANDARD_ERRORS * estimate.std_error + ROUNDING
+        rule = f"be within {limit:.3g} of {target.log_z.value:g} (4 standard errors + {ROUNDING:g} for rounding)"
+        require(gap <= limit, f"log_z of {name}", rule, estimate)
+        seen.append(f"{name}: {estimate.value:.4f} +- {estimate.std_error:.4f}, truth {target.log_z.value:g}")
+    return f"{'; '.join(seen)} (rule: 4 standard errors + {ROUNDING:g} for rounding)"
