@@ -1,9 +1,17 @@
-"""Adaptation of a kernel before it is used: of its step to a stated acceptance, frozen before any draw."""
+"""Adaptation of a kernel before it is used: of its step to a stated acceptance, and of the coordinates' scales."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
+
+from .base import Kernel
+from .chains import Walk
+
+ROUNDS = (1, 3, 7)  # ends of the rounds of a warm-up, in sevenths of it
+MIN_SPREAD = 1e-6  # of a coordinate whose scale is adapted, in units of the scale before
 
 
 @dataclass
@@ -46,3 +54,47 @@ class StepAdaptation:
 
 def _second_half(values: list[float]) -> list[float]:
     return values[len(values) // 2 :]
+
+
+def warm_up(
+    walk: Walk,
+    kernel: Callable[[float, Tensor], Kernel],
+    n_moves: int,
+    *,
+    scales: Tensor,
+    step: float,
+    acceptance: float,
+) -> tuple[Tensor, StepAdaptation]:
+    """Adapt the scales of the coordinates, and along each of them the step, in rounds of growing length.
+
+    A round adapts the step; every round but the last ends by setting the scales to the standard deviations, over chains
+    and moves, of its second half.
+
+    Args:
+        walk: chains at their start; they stay where the warm-up ends.
+        kernel: of a step and of scales ``(dim,)``.
+        n_moves: of all rounds together.
+        scales: of the first round, shape ``(dim,)``.
+        step: first one, in units of the scales.
+        acceptance: rate aimed at.
+    Returns:
+        The scales, and the adaptation of the last round, whose ``frozen`` step belongs to them. Where the walk stops on
+        the way, those reached.
+    """
+    ends = [n_moves * part // ROUNDS[-1] for part in ROUNDS]
+    adaptation = StepAdaptation(step, acceptance)
+    for k, (begin, end) in enumerate(zip([0, *ends], ends, strict=False)):
+        adaptation = StepAdaptation(step, acceptance)
+        late: list[Tensor] = []
+        for i in range(begin, end):
+            state = walk.move(kernel(adaptation.step, scales))
+            if state is None:
+                return scales, adaptation
+            adaptation.update(state.acceptance)
+            if 2 * (i - begin) >= end - begin:
+                late.append(state.x)
+        step = adaptation.frozen()
+        if k < len(ends) - 1 and late:
+            spread = torch.cat(late).double().std(0).to(scales)
+            scales = torch.where(spread > MIN_SPREAD * scales, spread, scales)
+    return scales, adaptation

@@ -19,6 +19,7 @@ from .base import FittedSampler, Kernel, State, checked_start
 from .kernels import Diverged, finite
 
 Mode: TypeAlias = Literal["restart", "long"]
+DIVERGENT = 1e-40  # acceptance of a move that lost 92 nats, or that ended where the density is not a number
 MAX_CHAINS, MAX_KEPT = 64, 1_000  # what Draws.chains holds at most
 
 
@@ -75,6 +76,7 @@ class Walk:
         self._meter = meter
         self._generator = generator
         self._acceptance = x.new_zeros(len(x))
+        self._n_divergent = torch.zeros((), dtype=torch.int64, device=x.device)
 
     def move(self, kernel: Kernel) -> State | None:
         """Move every chain once, after an evaluation of the start if this is the first move; None if stopped."""
@@ -89,6 +91,7 @@ class Walk:
         self.x = self.state.x
         self.n_moves += 1
         self._acceptance += self.state.acceptance
+        self._n_divergent += (self.state.acceptance < DIVERGENT).sum()
         return self.state
 
     def go(self, kernel: Kernel, n_moves: int) -> bool:
@@ -97,10 +100,15 @@ class Walk:
 
     @property
     def diagnostics(self) -> dict[str, object]:
-        """Mean acceptance probability of the moves, and the number of chains that are where they started."""
+        """Mean acceptance probability, chains that are where they started, divergent moves (acceptance below 1e-40)."""
         rate = self._acceptance.mean() / self.n_moves if self.n_moves else math.nan
         n_unmoved = (self.x == self._start).all(-1).sum()
-        return {"acceptance_rate": float(rate), "n_unmoved": int(n_unmoved), "n_moves": self.n_moves}
+        return {
+            "acceptance_rate": float(rate),
+            "n_unmoved": int(n_unmoved),
+            "n_divergent": int(self._n_divergent),
+            "n_moves": self.n_moves,
+        }
 
 
 def fitted_chains(

@@ -176,6 +176,7 @@ class BAOABKernel:
     Attributes:
         step: in the unit of z (the mass is 1 there).
         friction: per unit of time.
+        max_kick: longest half kick, in units of the momentum's length sqrt(dim); infinite is no limit.
         scales, law: see above.
 
     Reference: B. Leimkuhler and C. Matthews, Appl. Math. Res. Express 2013 (1), section 2.
@@ -183,6 +184,7 @@ class BAOABKernel:
 
     step: Step
     friction: float = 1.0
+    max_kick: float = math.inf
     scales: Tensor | None = None
     law: Law | None = None
 
@@ -196,16 +198,20 @@ class BAOABKernel:
         v = normal_like(state.x, generator) if state.momentum is None else state.momentum
         kept = torch.as_tensor(-self.friction * self.step, dtype=v.dtype, device=v.device).exp()
         here = _under(self.law, state)
-        kicked = v + 0.5 * self.step * _scaled(here.score, self.scales)
+        kicked = v + self._kick(here)
         half = state.x + _scaled(0.5 * self.step * kicked, self.scales)
         refreshed = kept * kicked + (1 - kept.square()).sqrt() * normal_like(v, generator)
         end = State.at(half + _scaled(0.5 * self.step * refreshed, self.scales), meter)
         there = _under(self.law, end)
-        last = refreshed + 0.5 * self.step * _scaled(there.score, self.scales)
+        last = refreshed + self._kick(there)
         kinetic = 0.5 * (v.square() - kicked.square() + refreshed.square() - last.square()).sum(-1)
         acceptance = (there.log_prob - here.log_prob + kinetic).clamp(max=0).exp().nan_to_num(nan=0.0)
         moved = end._replace(acceptance=acceptance, momentum=last)
         return finite(moved, f"after a move with step {_show(self.step)}")
+
+    def _kick(self, state: State) -> Tensor:
+        score = _scaled(state.score, self.scales)
+        return shortened(score, 0.5 * self.step, self.max_kick * math.sqrt(score.shape[-1]))
 
 
 @dataclass(frozen=True)
@@ -264,7 +270,11 @@ def drift(score: Tensor, step: Step, max_drift: float) -> Tensor:
     """
     if math.isinf(max_drift):
         return step * score
-    limit = max_drift * (2 * step * score.shape[-1]) ** 0.5
+    return shortened(score, step, max_drift * (2 * step * score.shape[-1]) ** 0.5)
+
+
+def shortened(score: Tensor, step: Step, limit: Step) -> Tensor:
+    """``step`` times the score, shape ``(n, dim)``, shortened where it is longer than ``limit``; a new tensor."""
     length: Tensor = torch.linalg.vector_norm(score, dim=-1, keepdim=True)
     return score * (limit / length).clamp_(max=step)
 

@@ -103,7 +103,7 @@ def test_a_chain_that_never_accepts_is_recorded() -> None:
     fitted = MALA(n_steps=20).fit(Meter(Beyond(1.0, 1.0)), generator())
     assert fitted.diagnostics["acceptance_rate"] == 0
     draws = fitted.draw(10, generator(1))
-    assert draws.diagnostics == {"acceptance_rate": 0.0, "n_unmoved": 10, "n_moves": 20}
+    assert draws.diagnostics == {"acceptance_rate": 0.0, "n_unmoved": 10, "n_divergent": 200, "n_moves": 20}
     assert torch.equal(draws.samples, torch.zeros(10, 2))
 
 
