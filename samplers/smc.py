@@ -15,7 +15,7 @@ from .base import FittedSampler, State, register_sampler
 from .kernels import Diverged
 from .moves import FIRST_STEP, Moves
 
-MIN_ISLAND = 50  # particles; fewer draws make fewer islands
+MIN_ISLAND = 100  # particles; fewer draws make fewer islands
 
 
 @register_sampler("smc_10x", version=1, oversampling=10)
@@ -36,7 +36,7 @@ class SMC:
 
     Attributes:
         oversampling: particles per draw; every oversampling-th is returned.
-        n_islands: fewer where an island would have less than 50 particles.
+        n_islands: fewer where an island would have less than 100 particles.
         base_width: standard deviations of q, in units of those of the starting points.
         min_ess: conditional effective share at each beta.
         resample_below: effective share.
