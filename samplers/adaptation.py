@@ -10,7 +10,7 @@ from torch import Tensor
 from .base import Kernel
 from .chains import Walk
 
-ROUNDS = (1, 3, 7)  # ends of the rounds of a warm-up, in sevenths of it
+ROUNDS = (1, 3, 7, 15)  # ends of the rounds of a warm-up, in fifteenths of it
 MIN_SPREAD = 1e-6  # of a coordinate whose scale is adapted, in units of the scale before
 
 

@@ -34,10 +34,10 @@ class Underdamped:
     Reference: B. Leimkuhler and C. Matthews, Appl. Math. Res. Express 2013 (1).
     """
 
-    step_size: float = 0.01
+    step_size: float = 0.1
     friction: float = 1.0
     max_kick: float = 1.0
-    acceptance: float = 0.95
+    acceptance: float = 0.9
     mode: Mode = "restart"
     n_steps: int = 500
     n_chains: int = 64

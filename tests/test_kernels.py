@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,19 @@ from torch import Generator, Tensor
 
 from samplerbench import targets
 from samplerbench.samplers.adaptation import StepAdaptation
+from samplerbench.samplers.annealed import Base, Tempered
 from samplerbench.samplers.base import Kernel, State
-from samplerbench.samplers.kernels import Diverged, MALAKernel, ULAKernel, drift, finite
+from samplerbench.samplers.kernels import (
+    BAOABKernel,
+    Diverged,
+    HMCKernel,
+    MALAKernel,
+    RandomStep,
+    RandomWalkKernel,
+    ULAKernel,
+    drift,
+    finite,
+)
 from samplerbench.targets import Meter
 
 
@@ -233,3 +244,173 @@ def test_adaptation_without_moves_keeps_its_start() -> None:
     adaptation = StepAdaptation(step=0.3, target=0.5)
     assert adaptation.frozen() == 0.3
     assert math.isnan(adaptation.acceptance_rate)
+
+
+ADJUSTED = [
+    pytest.param("funnel2", lambda h: MALAKernel(h**2 / 2), 0.9, id="mala-funnel2"),
+    pytest.param("ring8", lambda h: MALAKernel(h**2 / 2, 1.0), 0.7, id="mala-ring8"),
+    pytest.param("gaussian_ill", lambda h: MALAKernel(h**2 / 2, 1.0), 0.015, id="mala-gaussian_ill"),
+    pytest.param("funnel2", lambda h: HMCKernel(h, 5), 0.5, id="hmc-funnel2"),
+    pytest.param("ring8", lambda h: HMCKernel(h, 5), 0.6, id="hmc-ring8"),
+    pytest.param("gaussian_ill", lambda h: HMCKernel(h, 5), 0.015, id="hmc-gaussian_ill"),
+    pytest.param("funnel2", RandomWalkKernel, 1.0, id="random walk-funnel2"),
+    pytest.param("ring8", RandomWalkKernel, 0.7, id="random walk-ring8"),
+    pytest.param("gaussian_ill", RandomWalkKernel, 0.01, id="random walk-gaussian_ill"),
+    pytest.param("funnel2", lambda h: RandomStep(HMCKernel(h, 5), 0.1), 0.9, id="random step-funnel2"),
+    pytest.param("ring8", lambda h: RandomStep(MALAKernel(h**2 / 2), 0.01), 1.0, id="random step-ring8"),
+    pytest.param("gaussian_ill", lambda h: RandomStep(HMCKernel(h, 5), 0.1), 0.02, id="random step-gaussian_ill"),
+]
+
+
+@pytest.mark.parametrize(("target_name", "kernel", "step"), ADJUSTED)
+def test_adjusted_kernels_keep_exact_draws_exact(
+    target_name: str, kernel: Callable[[float], Kernel], step: float
+) -> None:
+    """Four statistics of 10,000 draws, before and after 20 moves, paired; 48 numbers in all, each at 4.5 errors.
+
+    A normal number is beyond 4.5 errors once in 150,000, so that one of the 48 is once in 3,000 seeds.
+    """
+    target: Any = targets.get(target_name)
+
+    def statistics(x: Tensor) -> Tensor:
+        first, last = torch.tanh(x[:, 0]), torch.tanh(x[:, -1].square())  # bounded: heavy tails
+        narrow = narrowest_square(x) if target_name == "gaussian_ill" else torch.tanh(x[:, 0] * x[:, 1])
+        return torch.stack([first, last, torch.tanh(target.log_prob(x) / target.dim), narrow], -1)
+
+    exact = target.sample(10_000, generator(2))
+    meter = Meter(target, dtype=torch.float64)
+    state = State.at(exact, meter)
+    noise = generator(4)
+    acceptance = []
+    for _ in range(20):
+        state = kernel(step)(state, meter, noise)
+        acceptance.append(state.acceptance.mean().item())
+    assert 0.2 < sum(acceptance) / 20 < 0.97  # some are rejected: without the decision the law would change
+    change = statistics(state.x) - statistics(exact)
+    assert (change.mean(0).abs() < 4.5 * change.std(0) / math.sqrt(len(change))).all()
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        lambda scales: ULAKernel(0.05, 1.0, scales),
+        lambda scales: MALAKernel(0.05, 1.0, scales),
+        lambda scales: HMCKernel(0.3, 4, scales),
+        lambda scales: RandomWalkKernel(0.5, scales),
+        lambda scales: BAOABKernel(0.3, 1.0, 2.0, scales),
+        lambda scales: RandomStep(HMCKernel(0.3, 4, scales), 0.1),
+    ],
+    ids=["ula", "mala", "hmc", "random walk", "baoab", "random step"],
+)
+def test_scales_are_a_change_of_coordinates(kernel: Callable[[Tensor | None], Kernel]) -> None:
+    """The same noise moves x under p with scales as it moves z under the law of z = x / scales without them."""
+    scales = torch.tensor([0.5, 3.0], dtype=torch.float64)
+
+    class Scaled(Quartic):
+        def log_prob(self, x: Tensor) -> Tensor:
+            return super().log_prob(scales * x)
+
+    z = torch.randn(200, 2, generator=generator(), dtype=torch.float64)
+    plain, scaled = Meter(Scaled(), dtype=torch.float64), Meter(Quartic(), dtype=torch.float64)
+    of_z, of_x = State.at(z, plain), State.at(scales * z, scaled)
+    noise_z, noise_x = generator(1), generator(1)
+    for _ in range(5):
+        of_z, of_x = kernel(None)(of_z, plain, noise_z), kernel(scales)(of_x, scaled, noise_x)
+    torch.testing.assert_close(of_x.x, scales * of_z.x)
+    torch.testing.assert_close(of_x.acceptance, of_z.acceptance)
+    assert (of_z.x != z).any()
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        lambda step, law: MALAKernel(0.5 * step**2, 1.0, law=law),
+        lambda step, law: HMCKernel(step, 5, law=law),
+        lambda step, law: RandomWalkKernel(step, law=law),
+        lambda step, law: BAOABKernel(0.5, law=law),
+    ],
+    ids=["mala", "hmc", "random walk", "baoab"],
+)
+def test_another_law_is_left_invariant_with_a_step_and_a_temperature_per_row(
+    kernel: Callable[[Tensor, Tempered], Kernel],
+) -> None:
+    """Between N(0, 4 I) and N(0, 0.3 I) every row's own law is normal, and BAOAB exact."""
+    n, variance = 100_000, 0.3
+    base = Base(torch.zeros(2, dtype=torch.float64), torch.full((2,), 2.0, dtype=torch.float64))
+    beta = torch.rand(n, 1, generator=generator(), dtype=torch.float64).clamp(min=0.01)
+    sd = ((1 - beta) / 4 + beta / variance).rsqrt()
+    meter = Meter(Normal(2, variance), dtype=torch.float64)
+    start = sd * torch.randn(n, 2, generator=generator(1), dtype=torch.float64)
+    state, noise = State.at(start, meter), generator(2)
+    move = kernel(1.2 * sd, Tempered(base, beta))
+    for _ in range(10):
+        state = move(state, meter, noise)
+    torch.testing.assert_close(state.log_prob, meter.log_prob(state.x))  # the state is the target's
+    z = (state.x / sd).square().sum(-1)
+    assert abs(z.mean() - 2) < 4.5 * 2 / math.sqrt(n)
+    assert (state.x != start).any(-1).double().mean() > 0.95
+
+
+def test_baoab_is_exact_on_a_gaussian_and_biased_at_second_order_elsewhere() -> None:
+    n, noise = 400_000, generator(1)
+    for step in (0.6, 1.5):  # of sd 1: stable below 2
+        meter = Meter(Normal(), dtype=torch.float64)
+        state = State.at(torch.randn(n, 1, generator=generator(), dtype=torch.float64), meter)
+        for _ in range(20):
+            state = BAOABKernel(step)(state, meter, noise)
+        assert abs(state.x.var() - 1) < 4.5 * math.sqrt(2 / n)
+        assert state.momentum is not None
+        assert abs((state.x * state.momentum).mean()) < 4.5 / math.sqrt(n)
+
+    class Wavy(Normal):
+        def log_prob(self, x: Tensor) -> Tensor:
+            return super().log_prob(x) + 0.5 * torch.cos(2 * x[..., 0])
+
+    axis = torch.linspace(-10, 10, 20_001, dtype=torch.float64)[:, None]
+    weights = Wavy().log_prob(axis).softmax(0)
+    exact, spread = ((weights @ axis**k).item() for k in (2, 4))
+    bias = {}
+    for step in (1.0, 0.5):
+        meter = Meter(Wavy(), dtype=torch.float64)
+        state = State.at(torch.randn(n, 1, generator=generator(), dtype=torch.float64), meter)
+        for _ in range(60):
+            state = BAOABKernel(step)(state, meter, noise)
+        bias[step] = state.x.square().mean().item() - exact
+    sd = math.sqrt((spread - exact**2) / n)
+    assert abs(bias[1.0]) > 10 * sd
+    assert abs(bias[0.5]) < abs(bias[1.0]) / 2**1.5 + 4 * sd
+
+
+def test_baoab_reports_the_energy_error_of_its_deterministic_parts() -> None:
+    """Without noise (no friction) a move is a leapfrog in the order drift inside kicks, and so is its acceptance."""
+    meter = Meter(Quartic(), dtype=torch.float64)
+    state = State.at(torch.randn(50, 2, generator=generator(), dtype=torch.float64), meter)
+    v = torch.randn(50, 2, generator=generator(1), dtype=torch.float64)
+    step = 0.7
+    moved = BAOABKernel(step, friction=1e-300)(state._replace(momentum=v), meter, generator(2))
+    half = v + 0.5 * step * state.score
+    x = state.x + step * half
+    log_prob, score = meter.log_prob_and_score(x)
+    last = half + 0.5 * step * score
+    torch.testing.assert_close(moved.x, x)
+    torch.testing.assert_close(moved.momentum, last)
+    energy = log_prob - state.log_prob + 0.5 * (v.square() - last.square()).sum(-1)
+    torch.testing.assert_close(moved.acceptance, energy.clamp(max=0).exp())
+
+
+def test_a_long_kick_is_shortened() -> None:
+    meter = Meter(Normal(2, 1e-4), dtype=torch.float64)
+    state = State.at(torch.full((1, 2), 50.0, dtype=torch.float64), meter)
+    moved = BAOABKernel(0.1, friction=1e-300, max_kick=0.5)(
+        state._replace(momentum=torch.zeros(1, 2, dtype=torch.float64)), meter, generator()
+    )
+    torch.testing.assert_close(moved.x, torch.full((1, 2), 50.0 - 0.1 * 0.5, dtype=torch.float64))
+
+
+def test_a_random_walk_pays_densities_only() -> None:
+    meter = Meter(Quartic())
+    state = State.at(torch.randn(30, 2, generator=generator()), meter)
+    moved = RandomWalkKernel(0.5)(state, meter, generator(1))
+    assert vars(meter.counts["fit"]) == {"log_prob": 60, "score": 30, "hvp": 0}
+    assert moved.score.isnan().all()
+    assert 0 < (moved.x != state.x).any(-1).sum() < 30

@@ -1,0 +1,126 @@
+"""SMC and AIS: their log Z is unbiased and its error honest, their draws have the target's law, budgets are kept."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Generator
+
+from samplerbench import samplers, targets
+from samplerbench.metrics.modes import mode_shares
+from samplerbench.samplers.annealed import Base
+from samplerbench.samplers.base import State
+from samplerbench.samplers.smc import SMC, Particles
+from samplerbench.targets import Budget, Draws, Meter
+
+
+def generator(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def run(name: str, target: str, seed: int, n_samples: int, budget: Budget | None = None, **parameters: Any) -> Draws:
+    meter = Meter(targets.get(target), budget=budget)
+    fitted = samplers.get(name, **parameters).fit(meter, generator(seed))
+    with meter.phase("draw"):
+        return fitted.draw(n_samples, generator(1_000 + seed))
+
+
+@pytest.mark.parametrize("name", ["smc", "ais"])
+@pytest.mark.parametrize("target", ["many_well16", "donut"])
+def test_log_z_is_right_on_average_and_its_error_is_honest(name: str, target: str) -> None:
+    """20 seeds: the mean error within 3 of its standard errors, and at least 85% within 2 stated ones."""
+    truth = targets.get(target).log_z.value  # type: ignore[attr-defined]
+    errors, stated = [], []
+    for seed in range(20):
+        log_z = run(name, target, seed, 2_000 if name == "smc" else 1_000, moves={"max_leapfrog": 8}).log_z
+        assert log_z is not None
+        errors.append(log_z.value - truth)
+        stated.append(log_z.std_error)
+    error, std_error = torch.tensor(errors), torch.tensor(stated)
+    ratio = error.exp()  # Z is unbiased, log Z is not
+    assert abs(ratio.mean() - 1) < 3 * ratio.std() / math.sqrt(20)
+    assert (error.abs() < 2 * std_error).double().mean() >= 0.85
+
+
+def test_draws_of_smc_have_the_mode_masses() -> None:
+    target = targets.get("ring8")
+    shares = [mode_shares(run("smc", "ring8", seed, 2_000).samples.double(), target.modes) for seed in range(6)]  # type: ignore[attr-defined]
+    mean, spread = torch.stack(shares).mean(0)[:8], torch.stack(shares).std(0)[:8]
+    assert ((mean - target.modes.masses).abs() < 5 * spread / math.sqrt(6)).all()  # type: ignore[attr-defined]
+    # independent draws: sqrt(1/8 7/8 / 2000); islands and temperatures cost some of them
+    assert spread.mean() < 2 * math.sqrt(1 / 8 * 7 / 8 / 2_000)
+
+
+def test_weights_of_ais_move_the_mean_to_the_target_s() -> None:
+    """Few temperatures leave the paths behind: their weights must make up for it."""
+    draws = run("ais", "gaussian2", 0, 20_000, min_ess=0.3, n_moves=1)
+    assert draws.log_weights is not None
+    weights = draws.log_weights.double().softmax(0)
+    square = draws.samples.double().square().sum(-1)
+    mean = (weights * square).sum()
+    error = ((weights * (square - mean)).square().sum()).sqrt()
+    assert abs(mean - 0.5) < 4 * error  # two coordinates of variance 1/4
+    assert abs(square.mean() - 0.5) > 4 * square.std() / math.sqrt(20_000)
+
+
+def test_islands_give_the_error_of_the_normaliser() -> None:
+    zeros = torch.zeros(4, 3, dtype=torch.float64)
+    x = torch.randn(12, 2, generator=generator(), dtype=torch.float64)
+    base = Base(torch.zeros(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
+    particles = Particles.at(State(x, zeros.flatten(), x, zeros.flatten()), base, n_islands=4)
+    particles.log_weights = torch.tensor([[2.0, 0, 0], [0, 1, 0], [0, 0, 3], [1, 1, 1]], dtype=torch.float64).log()
+    of_islands = torch.tensor([2 / 3, 1 / 3, 1, 1], dtype=torch.float64)
+    expected = (particles.log_weights.exp() / 9).flatten()
+    torch.testing.assert_close(particles.weights, expected)
+    log_z = particles.join(9, generator())
+    assert log_z is not None
+    assert math.isclose(log_z.value, math.log(0.75), rel_tol=1e-12)
+    assert math.isclose(log_z.std_error, (of_islands / 0.75).std().item() / 2, rel_tol=1e-12)
+    assert [int((particles.state.x == row).all(-1).sum()) for row in x] == [2, 0, 0, 0, 1, 0, 0, 0, 3, 1, 1, 1]
+
+
+def test_too_few_draws_for_two_islands_state_no_log_z() -> None:
+    assert run("smc", "gaussian2", 0, 199).log_z is None
+    assert run("smc", "gaussian2", 0, 200).log_z is not None
+
+
+def test_ten_times_the_particles_are_thinned_to_the_draws() -> None:
+    meter = Meter(targets.get("gaussian2"))
+    draws = samplers.get("smc_10x").fit(meter, generator()).draw(30, generator(1))
+    assert draws.samples.shape == (30, 2)
+    assert draws.diagnostics["n_islands"] == 3
+    assert meter.counts["fit"].score % 300 == 0
+
+
+@pytest.mark.parametrize("name", ["smc", "ais"])
+def test_start_is_refused(name: str) -> None:
+    fitted = samplers.get(name).fit(Meter(targets.get("gaussian2")), generator())
+    with pytest.raises(ValueError, match=r"start must be None, got \(5, 2\)"):
+        fitted.draw(5, generator(), torch.zeros(5, 2))
+
+
+def test_budget_returns_the_particles_of_the_temperature_reached() -> None:
+    draws = run("smc", "many_well16", 0, 200, budget=Budget(draw=200 * 100))
+    assert draws.stopped == "budget"
+    assert "stopped at beta = 0." in draws.reason
+    assert draws.log_z is None
+    assert draws.samples.isfinite().all()
+
+
+def test_budget_of_the_pilot_leaves_weighted_points_without_log_z() -> None:
+    draws = run("ais", "many_well16", 0, 200, budget=Budget(fit=20_000))
+    assert draws.stopped == "budget"
+    assert draws.reason.startswith("in fit: ")
+    assert draws.log_z is None
+    assert draws.log_weights is not None
+    assert draws.log_weights.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("min_ess", 1.0), ("resample_below", 0.0), ("n_moves", 0), ("base_width", -1.0), ("oversampling", 0)],
+)
+def test_configuration_out_of_range_names_field_and_value(field: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"{field} must be .*, got {value}"):
+        SMC(**{field: value})  # type: ignore[arg-type]
