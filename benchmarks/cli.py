@@ -94,6 +94,9 @@ def run(
         list[str] | None, typer.Option(help="Names or labels to keep, separated by commas; repeatable.")
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds instead of the suite's.")] = None,
+    budget: Annotated[
+        float | None, typer.Option(min=1, help="Gradient equivalents of fit and draw together, instead of the suite's.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one per core, on CUDA one.")] = None,
     device: DeviceOption = Device.CPU,
     plugin: Plugins = None,
@@ -102,6 +105,7 @@ def run(
     """Run a suite, continue where an earlier call stopped, and print its leaderboard."""
     import dataclasses
 
+    from ..targets.meter import Budget
     from .engine import n_cores, run_suite, unfinished
     from .plan import load_suite, make_plan
     from .store import Plan
@@ -109,6 +113,8 @@ def run(
     chosen = load_suite(suite)
     if seeds is not None:
         chosen = dataclasses.replace(chosen, seeds=seeds)
+    if budget is not None:
+        chosen = dataclasses.replace(chosen, budget=Budget(total=budget))
     _check_device(device)
     directory = store or Path("store") / chosen.name
     targets, samplers, plugins = _names(only_targets), _names(only_samplers), plugin or []

@@ -47,7 +47,7 @@ class Suite:
         n_samples: draws per run.
         seeds: number of seeds; the seeds are 0, 1, ...
         timeout: seconds after which a run is stopped and recorded as timeout.
-        budget: limits per phase in gradient equivalents.
+        budget: limits in gradient equivalents, per phase and in total.
     """
 
     name: str
@@ -95,7 +95,7 @@ class RunSpec:
     n_samples: int
     device: DeviceClass
     dtype: Dtype
-    budget: dict[str, float | None]
+    budget: dict[str, float]
     plugin_hashes: list[str]
     plugins: list[str]
     timeout: float
@@ -234,7 +234,7 @@ def make_plan(
                         n_samples=suite.n_samples,
                         device=device,
                         dtype=suite.dtype,
-                        budget=dataclasses.asdict(suite.budget),
+                        budget={k: v for k, v in dataclasses.asdict(suite.budget).items() if v is not None},
                         plugin_hashes=_plugin_hashes(entry, target_entry),
                         plugins=[str(plugin.resolve()) for plugin in plugins],
                         timeout=suite.timeout,

@@ -6,6 +6,7 @@ Hessian-vector product 2. The raw counts are points: a score counts one ``log_pr
 of a posterior pays m / n of a point.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias, get_args
@@ -35,22 +36,23 @@ class Counts:
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits in gradient equivalents per phase; None is no limit."""
+    """Limits in gradient equivalents, of each phase and of both together (``total``); None is no limit."""
 
     fit: float | None = None
     draw: float | None = None
+    total: float | None = None
 
     def __post_init__(self) -> None:
-        for phase, limit in asdict(self).items():
+        for name, limit in asdict(self).items():
             if limit is not None and limit <= 0:
-                raise ValueError(f"budget of phase {phase} must be positive, got {limit}")
+                raise ValueError(f"budget {name} must be positive, got {limit}")
 
 
 class Ledger:
     """Adds up data rows, not points: all rows for a whole evaluation, so that sums are of integers and do not drift.
 
     Args:
-        budget: limits per phase.
+        budget: limits.
         n_rows: data rows of the target; 1 for one that has no minibatches.
 
     Attributes:
@@ -79,8 +81,15 @@ class Ledger:
 
     def remaining(self) -> float:
         """Gradient equivalents left in the current phase; infinite without a budget."""
-        limit = getattr(self._budget, self.phase)
-        return float("inf") if limit is None else limit - _cost(self._paid[self.phase]) / self._n_rows
+        return self._rows_left() / self._n_rows
+
+    def _rows_left(self) -> float:
+        """The same in data rows, where costs are exact: halves of integers."""
+        of_phase, total = getattr(self._budget, self.phase), self._budget.total
+        left = math.inf if of_phase is None else of_phase * self._n_rows - _cost(self._paid[self.phase])
+        if total is None:
+            return left
+        return min(left, total * self._n_rows - sum(_cost(paid) for paid in self._paid.values()))
 
     def afford(self, n_points: int, *kinds: Evaluation, n_rows: int | None = None) -> None:
         """Ask whether evaluations at ``n_points`` points, of all data rows or of ``n_rows``, can be paid.
@@ -89,9 +98,7 @@ class Ledger:
             BudgetReached: if they cannot.
         """
         cost = n_points * (n_rows or self._n_rows) * sum(GRADIENT_EQUIVALENTS[kind] for kind in kinds)
-        limit = getattr(self._budget, self.phase)
-        # in rows, where both costs are exact: halves of integers
-        if self.counting and limit is not None and _cost(self._paid[self.phase]) + cost > limit * self._n_rows:
+        if self.counting and cost > self._rows_left():
             share = "" if n_rows is None else f" on {n_rows} of {self._n_rows} rows"
             raise BudgetReached(
                 f"{n_points} points of {'+'.join(kinds)}{share} cost {cost / self._n_rows:g} gradient equivalents, "

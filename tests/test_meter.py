@@ -192,6 +192,20 @@ def test_budget_is_raised_inside_a_backward_pass() -> None:
     assert counts(meter) == (6, 6, 0)
 
 
+def test_a_total_budget_is_shared_by_both_phases() -> None:
+    meter = Meter(Quartic(), dtype=torch.float64, budget=Budget(draw=5.0, total=8.0))
+    meter.score(points(4, 3))
+    with meter.phase("draw"):
+        assert meter.remaining() == 4.0  # of the total; the phase alone would have 5
+        meter.score(points(3, 3))
+        assert meter.remaining() == 1.0
+        with pytest.raises(BudgetReached, match="1 are left in phase draw"):
+            meter.score(points(2, 3))
+    assert meter.remaining() == 1.0
+    meter.restart("draw")
+    assert meter.remaining() == 4.0
+
+
 def test_uncounted_evaluations_are_free() -> None:
     meter = meter_of(Quartic(), fit=1.0)
     with meter.uncounted():
@@ -248,7 +262,7 @@ def test_minibatches_are_refused_where_there_are_none_and_above_the_data() -> No
 
 @pytest.mark.parametrize("limit", [0.0, -1.0])
 def test_budget_must_be_positive(limit: float) -> None:
-    with pytest.raises(ValueError, match=f"budget of phase draw must be positive, got {limit}"):
+    with pytest.raises(ValueError, match=f"budget draw must be positive, got {limit}"):
         Budget(draw=limit)
 
 

@@ -80,7 +80,7 @@ def test_identity_ignores_what_does_not_decide_it(change: dict[str, object]) -> 
         ({"metrics": [{"name": "w2", "n_samples": 101}]}, r"n_samples of metric w2 must be in 2..100, got 101"),
         ({"samplers": ["mala", "mala"]}, "labels of samplers must differ, got mala"),
         ({"samplers": [{"label": "x"}]}, "must be a name or a table with a name"),
-        ({"budget": {"fit": -1}}, "budget of phase fit must be positive, got -1"),
+        ({"budget": {"fit": -1}}, "budget fit must be positive, got -1"),
     ],
 )
 def test_a_bad_suite_names_the_field_the_rule_and_the_value(change: dict[str, object], message: str) -> None:
