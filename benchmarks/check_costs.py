@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..targets.meter import Phase
+from ..targets.ledger import Phase
 from .contract import BrokenRule, require
 from .sampler_subject import DRAW_LIMIT, FIT_LIMIT, N_SHORT, SamplerSubject, check_draws
 

@@ -13,7 +13,8 @@ from ..metrics.weights import resampled
 from ..samplers.base import SAMPLERS, FittedSampler, Sampler
 from ..targets.base import TARGETS, Target
 from ..targets.draws import Draws
-from ..targets.meter import Budget, Meter, Phase, derive_generator
+from ..targets.ledger import Phase
+from ..targets.meter import Budget, Meter, derive_generator
 from .contract import BrokenRule, require, require_tensor
 from .witness import Witness
 

@@ -57,7 +57,7 @@ class Tempered:
 
     def __call__(self, state: State) -> State:
         """``state`` with the log density and score of this law; a target's NaN or -inf stays what it is."""
-        share = self.beta if isinstance(self.beta, float) else self.beta.squeeze(-1)
+        share = self.beta.squeeze(-1) if isinstance(self.beta, Tensor) else self.beta
         log_prob = (1 - share) * self.base.log_prob(state.x) + share * state.log_prob
         score = (1 - self.beta) * self.base.score(state.x) + self.beta * state.score
         return state._replace(log_prob=log_prob, score=score)
