@@ -17,6 +17,7 @@ from .minibatches import Minibatches, require_minibatches
 
 SteinKernel: TypeAlias = Literal["rbf", "imq"]
 BLOCK = 2**18  # numbers in one block of the kernel matrix: a megabyte in float32, which stays in a core's cache
+MIN_ROWS = 64
 FUDGE = 1e-6  # of AdaGrad, as in the authors' code
 
 
@@ -164,13 +165,13 @@ def median_bandwidth(x: Tensor, n_particles: int) -> float:
     return median / math.log(n_particles)
 
 
-def rbf_direction(x: Tensor, score: Tensor, squared_bandwidth: float, block: int = BLOCK) -> Tensor:
+def rbf_direction(x: Tensor, score: Tensor, squared_bandwidth: float, block: int | None = None) -> Tensor:
     """phi(x_i) = 1/n sum_j k(x_i, x_j) [s(x_j) + 2 (x_i - x_j) / h^2], k the Gaussian kernel with bandwidth h.
 
     Args:
         x, score: shape ``(n, dim)``; not modified.
         squared_bandwidth: h^2.
-        block: numbers in the largest block of rows of the kernel matrix (one row at least).
+        block: numbers in the largest block of rows of the kernel matrix (one row at least); see ``_block_rows``.
     Returns:
         Shape ``(n, dim)``.
     """
@@ -185,7 +186,7 @@ def rbf_direction(x: Tensor, score: Tensor, squared_bandwidth: float, block: int
     right = torch.cat([x, one, exponent], -1).T
     values = torch.cat([score - pull * x, one], -1).T.contiguous()
     sums = torch.empty_like(values)  # (dim + 1, n): sum_j k(x_i, x_j) [s(x_j) - 2 x_j / h^2, 1]
-    buffer = x.new_empty(min(n, max(1, block // n)), n)
+    buffer = x.new_empty(_block_rows(n, block), n)
     for first in range(0, n, len(buffer)):
         last = min(first + len(buffer), n)
         kernel = torch.mm(left[first:last], right, out=buffer[: last - first]).clamp_(min=-126, max=0).exp2_()
@@ -193,13 +194,13 @@ def rbf_direction(x: Tensor, score: Tensor, squared_bandwidth: float, block: int
     return ((sums[:-1] + pull * x.T * sums[-1]) / n).T
 
 
-def imq_direction(x: Tensor, score: Tensor, squared_bandwidth: float, block: int = BLOCK) -> Tensor:
+def imq_direction(x: Tensor, score: Tensor, squared_bandwidth: float, block: int | None = None) -> Tensor:
     """phi(x_i) = 1/n sum_j [k_ij s(x_j) + k_ij^3 (x_i - x_j) / h^2], k_ij = (1 + |x_i - x_j|^2 / h^2)^(-1/2).
 
     Args:
         x, score: shape ``(n, dim)``; not modified.
         squared_bandwidth: h^2.
-        block: numbers in the largest block of rows of the kernel matrix (one row at least).
+        block: numbers in the largest block of rows of the kernel matrix (one row at least); see ``_block_rows``.
     Returns:
         Shape ``(n, dim)``.
     """
@@ -211,7 +212,7 @@ def imq_direction(x: Tensor, score: Tensor, squared_bandwidth: float, block: int
     right = torch.cat([x, one, square + 1], -1).T  # 1 + |x_i - x_j|^2 / h^2 is one matrix product
     scores, positions = score.T.contiguous(), torch.cat([x, one], -1).T.contiguous()
     pull, push = torch.empty_like(scores), torch.empty_like(positions)  # sum_j k s_j, sum_j k^3 [x_j, 1]
-    buffers = x.new_empty(2, min(n, max(1, block // n)), n)
+    buffers = x.new_empty(2, _block_rows(n, block), n)
     for first in range(0, n, buffers.shape[1]):
         last = min(first + buffers.shape[1], n)
         kernel, cube = buffers[:, : last - first]
@@ -220,6 +221,11 @@ def imq_direction(x: Tensor, score: Tensor, squared_bandwidth: float, block: int
         pull[:, first:last] = scores @ kernel.T
         push[:, first:last] = positions @ cube.T
     return ((pull + (x.T * push[-1] - push[:-1]) / math.sqrt(squared_bandwidth)) / n).T
+
+
+def _block_rows(n: int, block: int | None) -> int:
+    """Rows of the kernel matrix at once: a block that stays in cache, but 64 rows at least, so that products pay."""
+    return min(n, max(1, (block or max(BLOCK, MIN_ROWS * n)) // n))
 
 
 DIRECTIONS: dict[SteinKernel, Callable[[Tensor, Tensor, float], Tensor]] = {"rbf": rbf_direction, "imq": imq_direction}
