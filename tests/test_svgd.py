@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from samplerbench.samplers import NotApplicableError
 from samplerbench.samplers.svgd import (
     BLOCK,
-    MIN_ROWS,
     DIRECTIONS,
+    MIN_ROWS,
     SVGD,
     AdaGrad,
     SteinKernel,
