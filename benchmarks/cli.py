@@ -86,7 +86,10 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.ALL
 @app.command()
 def run(
     suite: Annotated[str, typer.Argument(help="Name of a shipped suite, or a TOML file.")],
-    store: Annotated[Path | None, typer.Option(help="Directory of the results; default store/SUITE.")] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(help="Directory of the results; default store/SUITE, with --budget store/SUITE_BUDGET."),
+    ] = None,
     only_targets: Annotated[
         list[str] | None, typer.Option(help="Names or labels to keep, separated by commas; repeatable.")
     ] = None,
@@ -116,7 +119,7 @@ def run(
     if budget is not None:
         chosen = dataclasses.replace(chosen, budget=Budget(total=budget))
     _check_device(device)
-    directory = store or Path("store") / chosen.name
+    directory = store or Path("store") / (chosen.name if budget is None else f"{chosen.name}_{budget:g}")
     targets, samplers, plugins = _names(only_targets), _names(only_samplers), plugin or []
     runs = make_plan(chosen, only_targets=targets, only_samplers=samplers, device=device.value, plugins=plugins)
     todo = unfinished(Plan(chosen.name, chosen.description, list(chosen.metrics), runs), directory)

@@ -10,7 +10,7 @@ import dataclasses
 import importlib.resources
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from .measure import environment
 from .store import write_json
 
 MIN_EFFECTIVE = 0.9995  # four to five times the temperatures of a certificate
-MIN_ESS = 100.0  # effective paths in each direction, or their standard errors mean nothing
+# Effective paths in each direction, or their standard errors mean nothing: so many, or half of all.
+MIN_ESS, MIN_ESS_SHARE = 100.0, 0.5
 
 
 def make_evidence(
@@ -46,7 +47,7 @@ def make_evidence(
         n_paths: in each direction; at most half of the reference draws, or all where the base is not fitted to them.
         min_effective: share of a pilot's particles that is effective after each step of temperature.
     Returns:
-        Whether both directions agree within 4 standard errors, with at least 100 effective paths each.
+        Whether both directions agree within 4 standard errors, with 100 effective paths each, or half of all.
     Raises:
         ValueError: if the target has no reference draws.
     """
@@ -62,11 +63,9 @@ def make_evidence(
     base = laplace_base(target, fitted.mean(0)) if few else fit_base(target, fitted)
     path = plan_path(target, base, fitted, generator, min_effective=min_effective)
     estimate = log_normaliser(path, ends, generator)
-    agree = abs(estimate.gap) < MAX_STANDARD_ERRORS and min(estimate.ess_up, estimate.ess_down) >= MIN_ESS
     record: dict[str, Any] = {
         "target": TARGETS.versioned(name),
         "log_z": dataclasses.asdict(estimate.both),
-        "verdict": "certified" if agree else "uncertified",
         "how": "annealed importance sampling in both directions, combined by Bennett's acceptance ratio; the base is "
         + ("the Laplace approximation" if few else "fitted to the other half of the reference draws"),
         "up": {**dataclasses.asdict(estimate.up), "ess": estimate.ess_up},
@@ -79,6 +78,7 @@ def make_evidence(
         "seed": seed,
         "environment": environment("cpu"),
     }
+    record["verdict"] = "certified" if agrees(record) else "uncertified"
     write_json(folder / f"{name}.evidence.json", record)
     print(
         f"{name}: log Z {estimate.both.value:.4f} +- {estimate.both.std_error:.4f}, up {estimate.up.value:.4f}, down "
@@ -86,7 +86,14 @@ def make_evidence(
         f"{estimate.n_paths}, {record['verdict']}, {record['seconds']} s",
         flush=True,
     )
-    return agree
+    return agrees(record)
+
+
+def agrees(record: Mapping[str, Any]) -> bool:
+    """Whether both directions of an evidence record agree, and enough paths of each are effective."""
+    enough = min(MIN_ESS, MIN_ESS_SHARE * record["n_paths_each"])
+    effective = min(record["up"]["ess"], record["down"]["ess"])
+    return bool(abs(record["gap_in_standard_errors"]) < MAX_STANDARD_ERRORS and effective >= enough)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

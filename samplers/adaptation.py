@@ -5,10 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from .base import Kernel
-from .chains import Walk
+from ..targets.meter import Meter
+from .base import FittedSampler, Kernel
+from .chains import Schedule, Walk, fitted_chains
 
 ROUNDS = (1, 3, 7, 15)  # ends of the rounds of a warm-up, in fifteenths of it
 MIN_SPREAD = 1e-6  # of a coordinate whose scale is adapted, in units of the scale before
@@ -98,3 +99,40 @@ def warm_up(
             spread = torch.cat(late).double().std(0).to(scales)
             scales = torch.where(spread > MIN_SPREAD * scales, spread, scales)
     return scales, adaptation
+
+
+def fit_by_warm_up(
+    schedule: Schedule,
+    kernel: Callable[[float, Tensor], Kernel],
+    meter: Meter,
+    generator: Generator,
+    *,
+    step_size: float,
+    acceptance: float,
+) -> FittedSampler:
+    """The fitted chain method whose scales and step are those of a warm-up from the meter's start, frozen.
+
+    Args:
+        schedule: the warm-up is as long as the chains that will be drawn (``restart``), or the burn-in (``long``).
+        kernel: of a step and of scales ``(dim,)``.
+        meter, generator: of the fit.
+        step_size: first one, in units of scale.
+        acceptance: rate that the step is adapted to.
+    """
+    walk = Walk(meter.start(schedule.n_chains, generator), meter, generator)
+    scales, adaptation = warm_up(
+        walk,
+        kernel,
+        schedule.burn_in if schedule.mode == "long" else schedule.n_steps,
+        scales=torch.full((meter.dim,), meter.scale, device=meter.device, dtype=meter.dtype),
+        step=step_size,
+        acceptance=acceptance,
+    )
+    step = adaptation.frozen()
+    diagnostics = {
+        "step_size": step,
+        "acceptance_rate": adaptation.acceptance_rate,
+        "smallest_scale": scales.min().item(),
+        "largest_scale": scales.max().item(),
+    }
+    return fitted_chains(schedule, kernel(step, scales), walk, meter, diagnostics)

@@ -14,7 +14,7 @@ from .annealed import Base, Tempered, log_ratio
 from .base import FittedSampler, State, register_sampler
 from .kernels import Diverged
 from .moves import Moves
-from .smc import Particles
+from .smc import Particles, mean
 
 
 @register_sampler("ais", version=1)
@@ -129,6 +129,8 @@ class FittedAIS:
                 log_weights = log_weights + (1 - beta) * log_ratio(state, self.base)
         except (BudgetReached, Diverged) as error:
             stopped, reason = _stop(error), f"{error}; stopped at beta = {beta:.3g}"
+        if not reason and mean(rates) == 0:
+            reason = f"none of {len(rates)} moves of {n_samples} paths was accepted"
         return Draws(
             samples=x,
             log_weights=log_weights.to(x.dtype),
@@ -136,7 +138,7 @@ class FittedAIS:
             stopped=stopped,
             reason=reason,
             diagnostics={
-                "acceptance_rate": sum(rates) / len(rates) if rates else math.nan,
+                "acceptance_rate": mean(rates),
                 "ess_share": _ess(log_weights) / n_samples,
             },
         )

@@ -99,6 +99,14 @@ class Walk:
         return all(self.move(kernel) is not None for _ in range(n_moves))
 
     @property
+    def end(self) -> tuple[Stopped | None, str]:
+        """``stopped`` and its reason; of chains that were not stopped, how many never moved."""
+        n_unmoved = int((self.x == self._start).all(-1).sum()) if self.n_moves else 0
+        if self.stopped or not n_unmoved:
+            return self.stopped, self.reason
+        return None, f"{n_unmoved} of {len(self.x)} chains accepted none of {self.n_moves} moves"
+
+    @property
     def diagnostics(self) -> dict[str, object]:
         """Mean acceptance probability, chains that are where they started, divergent moves (acceptance below 1e-40)."""
         rate = self._acceptance.mean() / self.n_moves if self.n_moves else math.nan
@@ -152,7 +160,7 @@ class RestartedChains:
         require_at_least(1, n_samples=n_samples)
         walk = Walk(checked_start(start, n_samples, self.meter, generator), self.meter, generator)
         walk.go(self.kernel, self.schedule.n_steps)
-        stopped, reason = worse_stop(walk.stopped, walk.reason, self.fit_stopped, self.fit_reason)
+        stopped, reason = worse_stop(*walk.end, self.fit_stopped, self.fit_reason)
         return Draws(samples=walk.x.clone(), stopped=stopped, reason=reason, diagnostics=walk.diagnostics)
 
 
@@ -186,7 +194,7 @@ class LongChains:
             return None if state is None else state.x
 
         samples, chains = keep_thinned(self.x, move, self.schedule, n_samples)
-        stopped, reason = worse_stop(walk.stopped, walk.reason, self.fit_stopped, self.fit_reason)
+        stopped, reason = worse_stop(*walk.end, self.fit_stopped, self.fit_reason)
         return Draws(samples=samples, chains=chains, stopped=stopped, reason=reason, diagnostics=walk.diagnostics)
 
 

@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass, field
 
-import torch
 from torch import Generator
 
 from ..targets.checks import require_positive
 from ..targets.meter import Meter
-from .adaptation import warm_up
+from .adaptation import fit_by_warm_up
 from .base import FittedSampler, register_sampler
-from .chains import Mode, Walk, check_schedule, fitted_chains
+from .chains import Mode, check_schedule
 from .moves import Moves
 
 
@@ -50,20 +49,6 @@ class HMC:
 
     def fit(self, meter: Meter, generator: Generator) -> FittedSampler:
         """Adapt scales and step, along ``n_steps`` moves of every chain, in mode ``long`` ``burn_in`` moves."""
-        walk = Walk(meter.start(self.n_chains, generator), meter, generator)
-        scales, adaptation = warm_up(
-            walk,
-            self.moves.kernel,
-            self.burn_in if self.mode == "long" else self.n_steps,
-            scales=torch.full((meter.dim,), meter.scale, device=meter.device, dtype=meter.dtype),
-            step=self.step_size,
-            acceptance=self.moves.acceptance,
+        return fit_by_warm_up(
+            self, self.moves.kernel, meter, generator, step_size=self.step_size, acceptance=self.moves.acceptance
         )
-        step = adaptation.frozen()
-        diagnostics = {
-            "step_size": step,
-            "acceptance_rate": adaptation.acceptance_rate,
-            "smallest_scale": scales.min().item(),
-            "largest_scale": scales.max().item(),
-        }
-        return fitted_chains(self, self.moves.kernel(step, scales), walk, meter, diagnostics)

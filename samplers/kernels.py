@@ -55,9 +55,7 @@ class ULAKernel:
         """
         move = drift(_scaled(_under(self.law, state).score, self.scales), self.step, self.max_drift)
         move = move.add_((2 * self.step) ** 0.5 * normal_like(move, generator))
-        return finite(
-            State.at(state.x + _scaled(move, self.scales), meter), f"after a move with step {_show(self.step)}"
-        )
+        return finite(State.at(state.x + _scaled(move, self.scales), meter), "after a move", self.step)
 
 
 @dataclass(frozen=True)
@@ -123,11 +121,11 @@ class HMCKernel:
             BudgetReached: before an evaluation that the meter cannot pay.
         """
         start = normal_like(state.x, generator)
-        n_leapfrog = torch.randint(1, self.max_leapfrog + 1, (), generator=generator, device=generator.device)
+        n_leapfrog = int(torch.randint(1, self.max_leapfrog + 1, (), generator=generator, device=generator.device))
         end, here = state, _under(self.law, state)
         there = here
         momentum = start + 0.5 * self.step * _scaled(here.score, self.scales)
-        for i in range(1, int(n_leapfrog) + 1):
+        for i in range(1, n_leapfrog + 1):
             end = State.at(end.x + _scaled(self.step * momentum, self.scales), meter)
             there = _under(self.law, end)
             share = 0.5 if i == n_leapfrog else 1.0  # half a kick at the end, and two halves between two drifts
@@ -168,8 +166,9 @@ class RandomWalkKernel:
 class BAOABKernel:
     """Underdamped Langevin dynamics dX = V dt, dV = s(X) dt - friction V dt + sqrt(2 friction) dW, never corrected.
 
-    A move is B A O A B: half a kick, half a drift, exact friction and noise, half a drift, half a kick. The law of x is
-    exact on Gaussians at every stable step (step < 2 sd) and elsewhere biased at order step^2. The momentum, of unit
+    A move is B A O A B: half a kick, half a drift, exact friction and noise, half a drift, half a kick. Without a limit
+    of the kicks the law of x is exact on Gaussians at every stable step (step < 2 sd), and elsewhere biased at order
+    step^2. The momentum, of unit
     variance, is kept in the state and drawn at the first move. The acceptance of the state is what a Metropolis step
     would have had, from the energy error of the move: none is made, but the step can be adapted to it.
 
@@ -207,7 +206,7 @@ class BAOABKernel:
         kinetic = 0.5 * (v.square() - kicked.square() + refreshed.square() - last.square()).sum(-1)
         acceptance = (there.log_prob - here.log_prob + kinetic).clamp(max=0).exp().nan_to_num(nan=0.0)
         moved = end._replace(acceptance=acceptance, momentum=last)
-        return finite(moved, f"after a move with step {_show(self.step)}")
+        return finite(moved, "after a move", self.step)
 
     def _kick(self, state: State) -> Tensor:
         score = _scaled(state.score, self.scales)
@@ -250,10 +249,6 @@ def _accept(state: State, proposal: State, log_ratio: Tensor, uniform: Tensor) -
     return state.choose(uniform < acceptance, proposal, acceptance)
 
 
-def _show(step: Step) -> str:
-    return f"{float(torch.as_tensor(step).max()):.3g}"
-
-
 def drift(score: Tensor, step: Step, max_drift: float) -> Tensor:
     """h s(x), shortened where it is longer than ``max_drift`` times sqrt(2 h dim), the length of the noise.
 
@@ -279,12 +274,13 @@ def shortened(score: Tensor, step: Step, limit: Step) -> Tensor:
     return score * (limit / length).clamp_(max=step)
 
 
-def finite(state: State, when: str) -> State:
+def finite(state: State, when: str, step: Step | None = None) -> State:
     """``state`` itself.
 
     Args:
         state: of points ``(n, dim)``.
         when: ends the error's message.
+        step: of the move, for the message.
     Raises:
         Diverged: if a point, its log density or its score is NaN or infinite.
     """
@@ -292,5 +288,6 @@ def finite(state: State, when: str) -> State:
     is_finite = (state.x + state.score).sum(-1).add_(state.log_prob).isfinite()
     if not is_finite.all():
         n_bad = int((~is_finite).sum())
-        raise Diverged(f"position, log density or score is not finite in {n_bad} of {len(is_finite)} rows {when}")
+        size = "" if step is None else f" with step {float(torch.as_tensor(step).max()):.3g}"
+        raise Diverged(f"position, log density or score is not finite in {n_bad} of {len(is_finite)} rows {when}{size}")
     return state

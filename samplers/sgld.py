@@ -194,7 +194,11 @@ class Pilot:
                     self.stopped, self.reason = "diverged", f"{error}, in every round of the pilot"
                     return
             self.trace.append((self.step, bias))
-            if bias <= largest or len(self.trace) > MAX_HALVINGS:
+            if bias <= largest:
+                return
+            if len(self.trace) > MAX_HALVINGS:
+                self.stopped = "diverged"
+                self.reason = f"the estimated bias is {bias:.3g}, above {largest:.3g}, after {MAX_HALVINGS} halvings"
                 return
             self.step /= 2
 

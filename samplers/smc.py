@@ -1,7 +1,7 @@
 """Sequential Monte Carlo from a Gaussian to the target."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -16,6 +16,7 @@ from .kernels import Diverged
 from .moves import FIRST_STEP, Moves
 
 MIN_ISLAND = 100  # particles; fewer draws make fewer islands
+MIN_ISLANDS = 10  # whose spread gives the standard error of log Z
 
 
 @register_sampler("smc_10x", version=1, oversampling=10)
@@ -36,7 +37,7 @@ class SMC:
 
     Attributes:
         oversampling: particles per draw; every oversampling-th is returned.
-        n_islands: fewer where an island would have less than 100 particles.
+        n_islands: fewer where an island would have less than 100 particles; 10 at least, or log Z is not stated.
         base_width: standard deviations of q, in units of those of the starting points.
         min_ess: conditional effective share at each beta.
         resample_below: effective share.
@@ -67,6 +68,11 @@ class SMC:
     def fit(self, meter: Meter, generator: Generator) -> FittedSampler:
         """Nothing to pay once."""
         return FittedSMC(self, meter)
+
+
+def mean(values: Sequence[float]) -> float:
+    """NaN of nothing."""
+    return sum(values) / len(values) if values else math.nan
 
 
 @dataclass
@@ -108,7 +114,7 @@ class Particles:
     def effective_share(self) -> float:
         """1 / (n_each sum W^2) within the islands, on average."""
         squares = self.log_weights.softmax(-1).square().sum(-1)
-        return (1 / (squares * self.log_weights.shape[-1])).mean().item()
+        return (1 / (squares * self.log_weights.shape[-1])).nan_to_num(nan=0.0).mean().item()  # NaN: all weights 0
 
     def reweight(self, min_ess: float) -> None:
         """Go to the next beta."""
@@ -134,7 +140,7 @@ class Particles:
 
         Returns:
             Log of the mean of the islands' estimates of the normaliser, which is unbiased, with the standard error that
-            their differences give; None of a single island.
+            their differences give; None of fewer than 10 islands, which would give no honest error.
         """
         self.state = self.state.rows(systematic(self.weights, n, generator))
         n_islands, n_each = self.log_weights.shape
@@ -143,7 +149,7 @@ class Particles:
         self.log_weights = self.log_weights.new_zeros(1, n)
         self.log_z = self.log_z.new_tensor([log_z])
         self.n_resamplings += 1
-        if n_islands == 1:
+        if n_islands < MIN_ISLANDS:
             return None
         return Estimate(log_z, ((of_islands - log_z).exp().std() / math.sqrt(n_islands)).item())
 
@@ -209,9 +215,10 @@ class FittedSMC:
         except (BudgetReached, Diverged) as error:
             stopped = "budget" if isinstance(error, BudgetReached) else "diverged"
             reason, log_z = f"{error}; stopped at beta = {particles.beta:.3g}", None
-            particles.join(n, generator)
+            if particles.beta < 1:
+                particles.join(n, generator)
         diagnostics = {
-            "acceptance_rate": sum(particles.acceptance_rates) / max(1, len(particles.acceptance_rates)),
+            "acceptance_rate": mean(particles.acceptance_rates),
             "n_temperatures": len(particles.betas),
             "n_resamplings": particles.n_resamplings,
             "n_islands": n_islands,
@@ -219,4 +226,6 @@ class FittedSMC:
             "betas": particles.betas,
         }
         samples = particles.state.x[:: config.oversampling].clone()
+        if not reason and diagnostics["acceptance_rate"] == 0:
+            reason = f"none of {len(particles.acceptance_rates)} moves of {n} particles was accepted"
         return Draws(samples=samples, log_z=log_z, stopped=stopped, reason=reason, diagnostics=diagnostics)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Generator, Tensor
@@ -12,12 +12,11 @@ from ..targets.draws import Draws, Stopped
 from ..targets.meter import BudgetReached, Meter
 from .annealed import Base, Tempered, log_ratio
 from .base import FittedSampler, State, checked_start, register_sampler
-from .chains import MAX_CHAINS, MAX_KEPT, Mode, check_schedule
-from .kernels import Diverged
+from .chains import Mode, check_schedule, keep_thinned, refuse_start, worse_stop
+from .kernels import Diverged, finite
 from .moves import FIRST_STEP, GAIN, Moves
 
 FIRST_BETA = 1e-3  # the smallest but zero of the first ladder, which is geometric
-N_ROUNDS = 6  # of the ladder's adaptation, each twice as long as the one before
 
 
 @register_sampler("tempering_long", version=1, mode="long")
@@ -70,19 +69,22 @@ class ParallelTempering:
         tuning = Tuning.first(self.n_temperatures, base)
         x = base.sample(self.n_temperatures * self.n_chains, generator)
         ladders = Ladders(self, meter, base, tuning, x)
-        for n_iterations in rounds(self.burn_in):
-            ladders.begin_round()
+        for k, n_iterations in enumerate(rounds(self.burn_in)):
+            if k > 0:  # the last round adapts the steps to the ladder that is frozen
+                ladders.tuning = ladders.tuned()
+                ladders.begin_round()
             if not ladders.go(n_iterations, generator, adapt=True):
                 break
-            ladders.tuning = ladders.tuned()
         return FittedTempering(self, meter, ladders)
 
 
 def rounds(n_iterations: int) -> list[int]:
-    """``n_iterations`` in at most 6 rounds, each about twice as long as the one before."""
-    shares = [2**k for k in range(N_ROUNDS)]
-    ends = [n_iterations * sum(shares[: k + 1]) // sum(shares) for k in range(N_ROUNDS)]
-    return [end - begin for begin, end in zip([0, *ends[:-1]], ends, strict=True) if end > begin]
+    """``n_iterations`` in rounds of at least 2, so that all neighbours meet, each about twice as long as before."""
+    lengths = []
+    while n_iterations >= 4:
+        lengths.append(n_iterations - n_iterations // 2)
+        n_iterations //= 2
+    return [*([n_iterations] if n_iterations else []), *reversed(lengths)]
 
 
 @dataclass(frozen=True)
@@ -118,12 +120,17 @@ class Ladders:
         meter, base: the ends of the path.
         tuning: of the levels.
         x: where the chains are, shape ``(K n_chains, dim)``.
+        is_given: whether ``x`` is somebody's choice, which must have a finite density. A draw of the base that has none
+            counts as one of density zero, which any move or exchange leaves.
     """
 
-    def __init__(self, config: ParallelTempering, meter: Meter, base: Base, tuning: Tuning, x: Tensor) -> None:
+    def __init__(
+        self, config: ParallelTempering, meter: Meter, base: Base, tuning: Tuning, x: Tensor, *, is_given: bool = False
+    ) -> None:
         self.config, self.meter, self.base, self.tuning = config, meter, base, tuning
         self.x = x
         self.state: State | None = None
+        self._is_given = is_given
         self.n_levels = len(tuning.betas)
         self.n_chains = len(x) // self.n_levels
         self.stopped: Stopped | None = None
@@ -148,37 +155,47 @@ class Ladders:
         """Moves at every level, then exchanges; False, with the state of before, if stopped on the way."""
         try:
             if self.state is None:
-                self.state = State.at(self.x, self.meter)
+                self.state = self._first()
             state = self._refreshed(self.state, generator)
+            rates = torch.zeros_like(self.acceptance)
             for _ in range(self.config.n_moves):
-                state = self._moved(state, generator, adapt=adapt)
+                state, of_move = self._moved(state, generator)
+                rates += of_move / self.config.n_moves
             self.state = self._exchanged(state, generator)
         except (BudgetReached, Diverged) as error:
             self.stopped = "budget" if isinstance(error, BudgetReached) else "diverged"
             self.reason = f"{error}; stopped after {self.n_iterations} iterations"
             return False
+        self.acceptance += rates
+        if adapt:
+            factors = (GAIN * (rates - self.config.moves.acceptance)).exp()
+            self.tuning = replace(self.tuning, steps=self.tuning.steps * factors)
         self.x = self.state.x
         self.n_iterations += 1
         by_level = self.x.reshape(self.n_levels, self.n_chains, -1).double()
         self.sums += torch.stack([by_level.mean(1), by_level.square().mean(1)])
         return True
 
+    def _first(self) -> State:
+        state = State.at(self.x, self.meter)
+        if self._is_given:
+            return finite(state, "at the start")
+        return state._replace(log_prob=torch.where(state.log_prob.isfinite(), state.log_prob, -math.inf))
+
     def _refreshed(self, state: State, generator: Generator) -> State:
         """New draws of the base in the rows at beta = 0."""
         fresh = State.at(self.base.sample(self.n_chains, generator), self.meter)
         return State.join(fresh, state.rows(slice(self.n_chains, None)))
 
-    def _moved(self, state: State, generator: Generator, *, adapt: bool) -> State:
+    def _moved(self, state: State, generator: Generator) -> tuple[State, Tensor]:
+        """One move of all levels but the hottest; also the acceptance rates, shape ``(K,)``, 0 at the hottest."""
         hot, cold = state.rows(slice(None, self.n_chains)), state.rows(slice(self.n_chains, None))
         law = Tempered(self.base, self._of_rows(self.tuning.betas[1:, None].to(self.x)))
         steps, scales = self._of_rows(self.tuning.steps[1:, None]), self._of_rows(self.tuning.scales[1:])
         kernel = self.config.moves.kernel(steps, scales, law)
         cold = kernel(cold, self.meter, generator)
         rates = cold.acceptance.reshape(-1, self.n_chains).mean(1)
-        self.acceptance[1:] += rates
-        if adapt:
-            self.tuning.steps[1:] *= (GAIN * (rates - self.config.moves.acceptance)).exp()
-        return State.join(hot, cold)
+        return State.join(hot, cold), torch.cat([torch.zeros_like(rates[:1]), rates])
 
     def _of_rows(self, of_levels: Tensor) -> Tensor:
         return of_levels.repeat_interleave(self.n_chains, 0)
@@ -201,7 +218,7 @@ class Ladders:
         return state.rows(source.flatten())
 
     def _follow(self, source: Tensor) -> None:
-        """Count the states that have come from beta = 0 to beta = 1 since they were last at either end."""
+        """Count round trips: arrivals at beta = 1 of states that have been at beta = 0 since they were there before."""
         self.from_base[0] = True
         self.from_base = self.from_base.flatten()[source]
         self.n_round_trips += int(self.from_base[-1].sum())
@@ -209,12 +226,12 @@ class Ladders:
 
     @property
     def rejection_rates(self) -> Tensor:
-        """Of the exchanges between neighbouring levels, shape ``(K - 1,)``, float64."""
-        return self.rejections / self.n_offers.clamp(min=1)
+        """Of the exchanges between neighbouring levels, shape ``(K - 1,)``, float64; NaN before the first offer."""
+        return self.rejections / self.n_offers
 
     def tuned(self) -> Tuning:
         """The ladder that would make all rejection rates equal, and the scales that were seen."""
-        rates = self.rejection_rates + 1e-4
+        rates = self.rejection_rates.nan_to_num(nan=0.0) + 1e-4
         barrier = torch.cat([torch.zeros_like(rates[:1]), rates.cumsum(0)])
         wanted = torch.linspace(0, 1, self.n_levels, dtype=torch.float64, device=rates.device) * barrier[-1]
         betas = _interpolated(wanted, barrier, self.tuning.betas)
@@ -225,7 +242,7 @@ class Ladders:
     @property
     def diagnostics(self) -> dict[str, object]:
         """Of the iterations since the last ``begin_round``."""
-        cold = self.acceptance[1:] / max(1, self.n_iterations * self.config.n_moves)
+        cold = self.acceptance[1:] / self.n_iterations if self.n_iterations else math.nan * self.acceptance[1:]
         return {
             "acceptance_rate": cold[-1].item(),
             "acceptance_rates": cold.tolist(),
@@ -271,45 +288,31 @@ class FittedTempering:
             ValueError: if ``start`` is given in mode ``long`` or does not fit, or ``n_samples`` is below 1.
         """
         require_at_least(1, n_samples=n_samples)
-        return (
-            self._long(n_samples, generator, start)
-            if self.config.mode == "long"
-            else self._restart(n_samples, generator, start)
-        )
+        if self.config.mode == "long":
+            refuse_start(start)
+            ladders = self._ladders(self.ladders.x)
+            n_chains = self.config.n_chains
 
-    def _ladders(self, x: Tensor) -> Ladders:
-        return Ladders(self.config, self.meter, self.ladders.base, self.ladders.tuning, x)
+            def move() -> Tensor | None:
+                return ladders.x[-n_chains:] if ladders.iterate(generator) else None
 
-    def _restart(self, n_samples: int, generator: Generator, start: Tensor | None) -> Draws:
+            samples, chains = keep_thinned(ladders.x[-n_chains:], move, self.config, n_samples)
+            return self._draws(samples, chains, ladders)
         n_levels = self.ladders.n_levels
         if start is None:
-            x = self.ladders.base.sample(n_levels * n_samples, generator)
+            ladders = self._ladders(self.ladders.base.sample(n_levels * n_samples, generator))
         else:
-            x = checked_start(start, n_samples, self.meter, generator).repeat(n_levels, 1)
-        ladders = self._ladders(x)
+            x = checked_start(start, n_samples, self.meter, generator)
+            ladders = self._ladders(x.repeat(n_levels, 1), is_given=True)
         ladders.go(self.config.n_steps, generator)
         return self._draws(ladders.x[-n_samples:].clone(), None, ladders)
 
-    def _long(self, n_samples: int, generator: Generator, start: Tensor | None) -> Draws:
-        if start is not None:
-            raise ValueError(f"mode 'long' goes on from its burn-in, start must be None, got {tuple(start.shape)}")
-        ladders, n_chains = self._ladders(self.ladders.x), self.config.n_chains
-        n_iterations = self.config.thinning * math.ceil(n_samples / n_chains)
-        every = math.ceil(n_iterations / MAX_KEPT)
-        kept: list[Tensor] = []
-        path: list[Tensor] = []
-        while ladders.n_iterations < n_iterations and ladders.iterate(generator):
-            if ladders.n_iterations % self.config.thinning == 0:
-                kept.append(ladders.x[-n_chains:])
-            if ladders.n_iterations % every == 0:
-                path.append(ladders.x[-n_chains:][:MAX_CHAINS])
-        last = ladders.x[-n_chains:]
-        states = torch.stack(kept or [last])
-        rows = torch.arange(n_samples, device=states.device) % states[..., 0].numel()
-        return self._draws(states.flatten(0, 1)[rows], torch.stack(path or [last[:MAX_CHAINS]], dim=1), ladders)
+    def _ladders(self, x: Tensor, *, is_given: bool = False) -> Ladders:
+        return Ladders(self.config, self.meter, self.ladders.base, self.ladders.tuning, x, is_given=is_given)
 
     def _draws(self, samples: Tensor, chains: Tensor | None, ladders: Ladders) -> Draws:
-        stopped, reason = ladders.stopped, ladders.reason
-        if stopped is None and self.ladders.stopped:
-            stopped, reason = self.ladders.stopped, f"in fit: {self.ladders.reason}"
-        return Draws(samples=samples, chains=chains, stopped=stopped, reason=reason, diagnostics=ladders.diagnostics)
+        diagnostics, reason = ladders.diagnostics, ladders.reason
+        if not reason and diagnostics["acceptance_rate"] == 0:
+            reason = f"none of the moves at beta = 1 in {ladders.n_iterations} iterations was accepted"
+        stopped, reason = worse_stop(ladders.stopped, reason, self.ladders.stopped, self.ladders.reason)
+        return Draws(samples=samples, chains=chains, stopped=stopped, reason=reason, diagnostics=diagnostics)

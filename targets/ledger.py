@@ -85,11 +85,14 @@ class Ledger:
 
     def _rows_left(self) -> float:
         """The same in data rows, where costs are exact: halves of integers."""
-        of_phase, total = getattr(self._budget, self.phase), self._budget.total
-        left = math.inf if of_phase is None else of_phase * self._n_rows - _cost(self._paid[self.phase])
-        if total is None:
-            return left
-        return min(left, total * self._n_rows - sum(_cost(paid) for paid in self._paid.values()))
+        if self._budget.total is None:
+            return self._rows_left_of_phase()
+        spent = sum(_cost(paid) for paid in self._paid.values())
+        return min(self._rows_left_of_phase(), self._budget.total * self._n_rows - spent)
+
+    def _rows_left_of_phase(self) -> float:
+        limit = getattr(self._budget, self.phase)
+        return math.inf if limit is None else limit * self._n_rows - _cost(self._paid[self.phase])
 
     def afford(self, n_points: int, *kinds: Evaluation, n_rows: int | None = None) -> None:
         """Ask whether evaluations at ``n_points`` points, of all data rows or of ``n_rows``, can be paid.
@@ -100,9 +103,10 @@ class Ledger:
         cost = n_points * (n_rows or self._n_rows) * sum(GRADIENT_EQUIVALENTS[kind] for kind in kinds)
         if self.counting and cost > self._rows_left():
             share = "" if n_rows is None else f" on {n_rows} of {self._n_rows} rows"
+            where = f"in phase {self.phase}" if self._rows_left_of_phase() == self._rows_left() else "in total"
             raise BudgetReached(
                 f"{n_points} points of {'+'.join(kinds)}{share} cost {cost / self._n_rows:g} gradient equivalents, "
-                f"{self.remaining():g} are left in phase {self.phase}"
+                f"{self.remaining():g} are left {where}"
             )
 
     def charge(self, n_points: int, *kinds: Evaluation, n_rows: int | None = None) -> None:

@@ -39,7 +39,7 @@ class Meter:
     Args:
         target: the density; its draws, modes and log Z stay out of the sampler's reach.
         device, dtype: of every tensor that goes in or comes out.
-        budget: limits per phase, in gradient equivalents.
+        budget: limits in gradient equivalents.
 
     Attributes:
         n_rows: data rows that minibatches are drawn from; None if the target offers no minibatch score.

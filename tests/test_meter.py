@@ -199,7 +199,7 @@ def test_a_total_budget_is_shared_by_both_phases() -> None:
         assert meter.remaining() == 4.0  # of the total; the phase alone would have 5
         meter.score(points(3, 3))
         assert meter.remaining() == 1.0
-        with pytest.raises(BudgetReached, match="1 are left in phase draw"):
+        with pytest.raises(BudgetReached, match="1 are left in total"):
             meter.score(points(2, 3))
     assert meter.remaining() == 1.0
     meter.restart("draw")

@@ -80,9 +80,9 @@ def test_islands_give_the_error_of_the_normaliser() -> None:
     assert [int((particles.state.x == row).all(-1).sum()) for row in x] == [2, 0, 0, 0, 1, 0, 0, 0, 3, 1, 1, 1]
 
 
-def test_too_few_draws_for_two_islands_state_no_log_z() -> None:
-    assert run("smc", "gaussian2", 0, 199).log_z is None
-    assert run("smc", "gaussian2", 0, 200).log_z is not None
+def test_too_few_draws_for_ten_islands_state_no_log_z() -> None:
+    assert run("smc", "gaussian2", 0, 999).log_z is None
+    assert run("smc", "gaussian2", 0, 1_000).log_z is not None
 
 
 def test_ten_times_the_particles_are_thinned_to_the_draws() -> None:

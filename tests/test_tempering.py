@@ -108,8 +108,9 @@ def test_weights_of_the_modes_are_recovered(target: str) -> None:
 
 def test_rounds_are_of_growing_length_and_add_up() -> None:
     assert sum(rounds(500)) == 500
-    assert rounds(63) == [1, 2, 4, 8, 16, 32]
+    assert rounds(63) == [3, 4, 8, 16, 32]
     assert rounds(2) == [2]
+    assert all(min(rounds(n)) >= 2 for n in range(2, 200))
     assert rounds(0) == []
 
 
