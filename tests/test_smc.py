@@ -9,6 +9,7 @@ from torch import Generator
 
 from samplerbench import samplers, targets
 from samplerbench.metrics.modes import mode_shares
+from samplerbench.samplers import smc
 from samplerbench.samplers.annealed import Base
 from samplerbench.samplers.base import State
 from samplerbench.samplers.smc import SMC, Particles
@@ -64,7 +65,8 @@ def test_weights_of_ais_move_the_mean_to_the_target_s() -> None:
     assert abs(square.mean() - 0.5) > 4 * square.std() / math.sqrt(20_000)
 
 
-def test_islands_give_the_error_of_the_normaliser() -> None:
+def test_islands_give_the_error_of_the_normaliser(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smc, "MIN_ISLANDS", 4)
     zeros = torch.zeros(4, 3, dtype=torch.float64)
     x = torch.randn(12, 2, generator=generator(), dtype=torch.float64)
     base = Base(torch.zeros(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64))
