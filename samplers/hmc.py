@@ -1,14 +1,15 @@
 """Hamiltonian Monte Carlo."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from torch import Generator
+from torch import Generator, Tensor
 
 from ..targets.checks import require_positive
 from ..targets.meter import Meter
 from .adaptation import fit_by_warm_up
 from .base import FittedSampler, register_sampler
 from .chains import Mode, check_schedule
+from .kernels import Cycle
 from .moves import Moves
 
 
@@ -18,12 +19,13 @@ from .moves import Moves
 class HMC:
     """Hamiltonian Monte Carlo: leapfrog trajectories of random length and step, accepted or rejected for each chain.
 
-    ``fit`` adapts the scales of the coordinates (diagonal preconditioning) and the step, towards a mean acceptance,
-    over ``n_chains`` chains from the meter's start: mode ``restart`` along chains of ``n_steps`` moves, as long as the
-    chains that will be drawn, mode ``long`` during the burn-in. Both are frozen before any draw. The step of every move
-    is drawn below the adapted one (``moves.min_step``): chains that start far out, or enter a funnel, are not stuck
-    with it. ``n_unmoved`` of the draws counts chains that never moved. A move costs (1 + max_leapfrog) / 2 scores on
-    average.
+    A move is a trajectory and then a Langevin proposal (MALA) of the same step with a limited drift: from far out,
+    where every trajectory is rejected, the latter brings chains in. ``fit`` adapts the scales of the coordinates (diagonal
+    preconditioning) and the step, towards a mean acceptance of the trajectories, over ``n_chains`` chains from the
+    meter's start: mode ``restart`` along chains of ``n_steps`` moves, as long as the chains that will be drawn, mode
+    ``long`` during the burn-in. Both are frozen before any draw. The step of every move is drawn below the adapted one
+    (``moves.min_step``), so that chains that enter a funnel are not stuck with it. ``n_unmoved`` of the draws counts
+    chains that never moved. A move costs (3 + max_leapfrog) / 2 scores on average.
 
     Attributes:
         step_size: first step, in units of scale.
@@ -49,6 +51,11 @@ class HMC:
 
     def fit(self, meter: Meter, generator: Generator) -> FittedSampler:
         """Adapt scales and step, along ``n_steps`` moves of every chain, in mode ``long`` ``burn_in`` moves."""
+        langevin = replace(self.moves, method="mala")
+
+        def kernel(step: float, scales: Tensor) -> Cycle:
+            return Cycle(self.moves.kernel(step, scales), langevin.kernel(step, scales))
+
         return fit_by_warm_up(
-            self, self.moves.kernel, meter, generator, step_size=self.step_size, acceptance=self.moves.acceptance
+            self, kernel, meter, generator, step_size=self.step_size, acceptance=self.moves.acceptance
         )

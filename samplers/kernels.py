@@ -20,7 +20,7 @@ import torch
 from torch import Generator, Tensor
 
 from ..targets.meter import Meter
-from .base import Law, State, normal_like
+from .base import Kernel, Law, State, normal_like
 
 Step: TypeAlias = float | Tensor
 
@@ -228,6 +228,19 @@ class RandomStep:
         """Move every point once, as the kernel does."""
         u = torch.rand(len(state.x), 1, generator=generator, device=state.x.device, dtype=state.x.dtype)
         return replace(self.kernel, step=self.kernel.step * self.min_share**u)(state, meter, generator)
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """Two kernels in turn: what each leaves invariant, both do. The acceptance of its states is that of the first."""
+
+    first: Kernel
+    second: Kernel
+
+    def __call__(self, state: State, meter: Meter, generator: Generator) -> State:
+        """Move every point once by each."""
+        moved = self.first(state, meter, generator)
+        return self.second(moved, meter, generator)._replace(acceptance=moved.acceptance)
 
 
 def _under(law: Law | None, state: State) -> State:

@@ -89,6 +89,12 @@ def test_long_chains_agree_with_each_other_and_with_the_variances(name: str) -> 
     assert smallest_ess(draws.chains) > 200
 
 
+def test_hmc_brings_in_chains_that_start_far_out() -> None:
+    """From N(0, scale^2 I), trajectories alone leave a fifth of the chains where they are."""
+    draws = samplers.get("hmc").fit(Meter(targets.get("funnel10")), generator()).draw(500, generator(1))
+    assert draws.diagnostics["n_unmoved"] == 0
+
+
 def test_presets_choose_the_mode_and_the_kind_of_chains() -> None:
     assert samplers.get("hmc_long") == HMC(mode="long")
     assert samplers.get("underdamped") == Underdamped(mode="restart")

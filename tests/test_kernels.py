@@ -16,6 +16,7 @@ from samplerbench.samplers.annealed import Base, Tempered
 from samplerbench.samplers.base import Kernel, State
 from samplerbench.samplers.kernels import (
     BAOABKernel,
+    Cycle,
     Diverged,
     HMCKernel,
     MALAKernel,
@@ -256,6 +257,7 @@ ADJUSTED = [
     pytest.param("funnel2", RandomWalkKernel, 1.0, id="random walk-funnel2"),
     pytest.param("ring8", RandomWalkKernel, 0.7, id="random walk-ring8"),
     pytest.param("gaussian_ill", RandomWalkKernel, 0.01, id="random walk-gaussian_ill"),
+    pytest.param("ring8", lambda h: Cycle(HMCKernel(h, 5), MALAKernel(h**2)), 0.6, id="cycle-ring8"),
     pytest.param("funnel2", lambda h: RandomStep(HMCKernel(h, 5), 0.1), 0.9, id="random step-funnel2"),
     pytest.param("ring8", lambda h: RandomStep(MALAKernel(h**2 / 2), 0.01), 1.0, id="random step-ring8"),
     pytest.param("gaussian_ill", lambda h: RandomStep(HMCKernel(h, 5), 0.1), 0.02, id="random step-gaussian_ill"),
