@@ -20,12 +20,12 @@ class HMC:
     """Hamiltonian Monte Carlo: leapfrog trajectories of random length and step, accepted or rejected for each chain.
 
     A move is a trajectory and then a Langevin proposal (MALA) of the same step with a limited drift: from far out,
-    where every trajectory is rejected, the latter brings chains in. ``fit`` adapts the scales of the coordinates (diagonal
-    preconditioning) and the step, towards a mean acceptance of the trajectories, over ``n_chains`` chains from the
-    meter's start: mode ``restart`` along chains of ``n_steps`` moves, as long as the chains that will be drawn, mode
-    ``long`` during the burn-in. Both are frozen before any draw. The step of every move is drawn below the adapted one
-    (``moves.min_step``), so that chains that enter a funnel are not stuck with it. ``n_unmoved`` of the draws counts
-    chains that never moved. A move costs (3 + max_leapfrog) / 2 scores on average.
+    where every trajectory is rejected, the latter brings chains in. ``fit`` adapts the scales of the coordinates
+    (diagonal preconditioning) and the step, towards a mean acceptance of the trajectories, over ``n_chains`` chains
+    from the meter's start: mode ``restart`` along chains of ``n_steps`` moves, as long as the chains that will be
+    drawn, mode ``long`` during the burn-in. Both are frozen before any draw. The step of every move is drawn below the
+    adapted one (``moves.min_step``), so that chains that enter a funnel are not stuck with it. ``n_unmoved`` of the
+    draws counts chains that never moved. A move costs (3 + max_leapfrog) / 2 scores on average.
 
     Attributes:
         step_size: first step, in units of scale.
