@@ -17,7 +17,8 @@ from samplerbench.targets.shipped import reference_draws, shipped_log_z
 DATA = resources.files("samplerbench.targets.data")
 CLAIMED = [name for name in TARGETS.names() if hasattr(type(TARGETS.get(name)), "reference")]
 NAMES = [name for name in CLAIMED if (DATA / f"{name}.npz").is_file()]
-EVIDENCES = [name for name in NAMES if hasattr(type(TARGETS.get(name)), "log_z")]
+STATED = [name for name in NAMES if hasattr(type(TARGETS.get(name)), "log_z")]
+EVIDENCES = [name for name in STATED if (DATA / f"{name}.evidence.json").is_file()]
 MAX_BYTES = 40_000_000
 
 
@@ -88,6 +89,10 @@ def test_what_is_not_shipped_yet_is_not_certified() -> None:
         entry = verdicts[f"{name}@{TARGETS.entry(name).version}"]
         assert entry["verdict"] == "uncertified"
         assert f"{name}.npz are not among this installation's data" in entry["reason"]
+    for name in set(STATED) - set(EVIDENCES):
+        entry = verdicts[f"{name}@{TARGETS.entry(name).version}"]
+        assert entry["verdict"] == "uncertified"
+        assert f"{name}.evidence.json is not among this installation's data" in entry["reason"]
 
 
 def test_shipped_files_stay_under_40_mb() -> None:
