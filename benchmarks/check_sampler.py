@@ -9,9 +9,11 @@ import dataclasses
 import json
 import math
 import multiprocessing
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +96,7 @@ def seeds(subject: SamplerSubject) -> str:
 def another_process(subject: SamplerSubject) -> str:
     """Another process draws the same from the same seed."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    with _own_hashes(), ProcessPoolExecutor(1, mp_context=context) as pool:
         try:
             there = pool.submit(draws_of_short_run, subject.name, list(subject.plugins)).result()
         except UnknownNameError as error:
@@ -104,6 +106,19 @@ def another_process(subject: SamplerSubject) -> str:
     n_other = int((subject.short.draws.samples != torch.from_numpy(there)).any(-1).sum())
     require(not n_other, "draws in another process", "be equal bit by bit", f"{n_other} of {N_SHORT} other rows")
     return f"{N_SHORT} rows of the same seed equal bit by bit"
+
+
+@contextmanager
+def _own_hashes() -> Iterator[None]:
+    """Processes that are started inside salt their hashes by themselves, even where this one was given a salt."""
+    before = os.environ.get("PYTHONHASHSEED")
+    os.environ["PYTHONHASHSEED"] = "random"
+    try:
+        yield
+    finally:
+        del os.environ["PYTHONHASHSEED"]
+        if before is not None:
+            os.environ["PYTHONHASHSEED"] = before
 
 
 def draws_of_short_run(name: str, plugins: Sequence[str]) -> "np.ndarray[Any, np.dtype[np.float32]]":
