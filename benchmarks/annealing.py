@@ -158,9 +158,9 @@ def fit_base(target: Target, draws: Tensor) -> Base:
         mode = target.modes.assign(fitted)
     groups = [fitted[mode == k] for k in range(int(mode.max()) + 1)]
     groups = [group for group in groups if len(group) >= 10 + len(draws) // 2_000] or [fitted]
-    counts = torch.tensor([len(group) for group in groups], dtype=torch.float64)
     if len(groups) * target.dim**2 > MAX_DENSE:
         return _factor_mixture(groups)
+    counts = torch.tensor([len(group) for group in groups], dtype=torch.float64)
     factors = torch.stack([torch.linalg.cholesky(_covariance(group)) for group in groups])
     by_modes = Mixture(counts / counts.sum(), torch.stack([group.mean(0) for group in groups]), factors)
     if len(groups) > 1 or (target.log_prob(held_out) - by_modes.log_prob(held_out)).std() < NEAR:

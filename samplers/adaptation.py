@@ -10,9 +10,9 @@ from torch import Generator, Tensor
 from ..targets.meter import Meter
 from .base import FittedSampler, Kernel
 from .chains import Schedule, Walk, fitted_chains
+from .moves import MIN_SPREAD
 
 ROUNDS = (1, 3, 7, 15)  # ends of the rounds of a warm-up, in fifteenths of it
-MIN_SPREAD = 1e-6  # of a coordinate whose scale is adapted, in units of the scale before
 
 
 @dataclass

@@ -11,8 +11,8 @@ from ..targets.checks import require_at_least, require_positive
 from ..targets.draws import Draws, Estimate, Stopped
 from ..targets.meter import BudgetReached, Meter
 from .annealed import Base, Tempered, log_ratio
-from .base import FittedSampler, State, register_sampler
-from .kernels import Diverged
+from .base import FittedSampler, State, refuse_start, register_sampler
+from .kernels import Diverged, stopped_by
 from .moves import Moves
 from .smc import Particles, mean
 
@@ -66,7 +66,7 @@ class AIS:
         except (BudgetReached, Diverged) as error:
             reached = plan[-1].beta if plan else 0.0
             reason = f"in fit: {error}; the pilot reached beta = {reached:.3g}"
-            return FittedAIS(self, meter, base, plan, _stop(error), reason)
+            return FittedAIS(self, meter, base, plan, stopped_by(error), reason)
         return FittedAIS(self, meter, base, plan)
 
 
@@ -109,8 +109,7 @@ class FittedAIS:
                 is below 1.
         """
         require_at_least(1, n_samples=n_samples)
-        if start is not None:
-            raise ValueError(f"AIS starts at draws of its own base, start must be None, got {tuple(start.shape)}")
+        refuse_start(start, "AIS starts at draws of its own base")
         x = self.base.sample(n_samples, generator)
         log_weights = torch.zeros(n_samples, dtype=torch.float64, device=x.device)
         rates: list[float] = []
@@ -128,7 +127,7 @@ class FittedAIS:
             if beta < 1:  # the rest of the way in one step, without moves
                 log_weights = log_weights + (1 - beta) * log_ratio(state, self.base)
         except (BudgetReached, Diverged) as error:
-            stopped, reason = _stop(error), f"{error}; stopped at beta = {beta:.3g}"
+            stopped, reason = stopped_by(error), f"{error}; stopped at beta = {beta:.3g}"
         if not reason and mean(rates) == 0:
             reason = f"none of {len(rates)} moves of {n_samples} paths was accepted"
         return Draws(
@@ -142,10 +141,6 @@ class FittedAIS:
                 "ess_share": _ess(log_weights) / n_samples,
             },
         )
-
-
-def _stop(error: Exception) -> Stopped:
-    return "budget" if isinstance(error, BudgetReached) else "diverged"
 
 
 def _ess(log_weights: Tensor) -> float:

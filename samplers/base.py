@@ -121,6 +121,12 @@ class Law(Protocol):
         ...
 
 
+def refuse_start(start: Tensor | None, why: str) -> None:
+    """Raise ValueError if there is a ``start``; ``why`` begins its message."""
+    if start is not None:
+        raise ValueError(f"{why}, start must be None, got {tuple(start.shape)}")
+
+
 def normal_like(x: Tensor, generator: Generator) -> Tensor:
     """Standard normal tensor of the shape, dtype and device of ``x``."""
     return torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)

@@ -15,8 +15,8 @@ from torch import Generator, Tensor
 from ..targets.checks import require_at_least
 from ..targets.draws import Draws, Stopped
 from ..targets.meter import BudgetReached, Meter
-from .base import FittedSampler, Kernel, State, checked_start
-from .kernels import Diverged, finite
+from .base import FittedSampler, Kernel, State, checked_start, refuse_start
+from .kernels import Diverged, finite, stopped_by
 
 Mode: TypeAlias = Literal["restart", "long"]
 DIVERGENT = 1e-40  # acceptance of a move that lost 92 nats, or that ended where the density is not a number
@@ -85,7 +85,7 @@ class Walk:
                 self.state = finite(State.at(self.x, self._meter), "at the start")
             self.state = kernel(self.state, self._meter, self._generator)
         except (BudgetReached, Diverged) as error:
-            self.stopped = "budget" if isinstance(error, BudgetReached) else "diverged"
+            self.stopped = stopped_by(error)
             self.reason = f"{error}; stopped after {self.n_moves} moves"
             return None
         self.x = self.state.x
@@ -186,7 +186,7 @@ class LongChains:
             ValueError: if ``start`` is given (the chains go on from their burn-in), or ``n_samples`` is below 1.
         """
         require_at_least(1, n_samples=n_samples)
-        refuse_start(start)
+        refuse_start(start, "mode 'long' goes on from its burn-in")
         walk = Walk(self.x, self.meter, generator)
 
         def move() -> Tensor | None:
@@ -229,16 +229,6 @@ def keep_thinned(
     states = torch.stack(kept or [x])  # (n_kept, n_chains, dim)
     rows = torch.arange(n_samples, device=states.device) % states[..., 0].numel()
     return states.flatten(0, 1)[rows], torch.stack(path or [x[:MAX_CHAINS]], dim=1)
-
-
-def refuse_start(start: Tensor | None) -> None:
-    """Long chains have no use for a start.
-
-    Raises:
-        ValueError: if there is one.
-    """
-    if start is not None:
-        raise ValueError(f"mode 'long' goes on from its burn-in, start must be None, got {tuple(start.shape)}")
 
 
 def worse_stop(

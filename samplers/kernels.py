@@ -19,7 +19,8 @@ from typing import TypeAlias
 import torch
 from torch import Generator, Tensor
 
-from ..targets.meter import Meter
+from ..targets.draws import Stopped
+from ..targets.meter import BudgetReached, Meter
 from .base import Kernel, Law, State, normal_like
 
 Step: TypeAlias = float | Tensor
@@ -27,6 +28,11 @@ Step: TypeAlias = float | Tensor
 
 class Diverged(Exception):
     """Raised instead of returning points that are not finite; the message says how many."""
+
+
+def stopped_by(error: BudgetReached | Diverged) -> Stopped:
+    """What an error that ends a sampler's loop is called in its draws."""
+    return "budget" if isinstance(error, BudgetReached) else "diverged"
 
 
 @dataclass(frozen=True)
@@ -168,9 +174,9 @@ class BAOABKernel:
 
     A move is B A O A B: half a kick, half a drift, exact friction and noise, half a drift, half a kick. Without a limit
     of the kicks the law of x is exact on Gaussians at every stable step (step < 2 sd), and elsewhere biased at order
-    step^2. The momentum, of unit
-    variance, is kept in the state and drawn at the first move. The acceptance of the state is what a Metropolis step
-    would have had, from the energy error of the move: none is made, but the step can be adapted to it.
+    step^2. The momentum, of unit variance, is kept in the state and drawn at the first move. The acceptance of the
+    state is what a Metropolis step would have had, from the energy error of the move: none is made, but the step can be
+    adapted to it.
 
     Attributes:
         step: in the unit of z (the mass is 1 there).

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from ..targets.draws import Stopped
 from ..targets.meter import BudgetReached, Meter
 from .base import NotApplicableError, normal_like
-from .kernels import Diverged, drift
+from .kernels import Diverged, drift, stopped_by
 
 
 class Minibatches:
@@ -101,7 +101,7 @@ class MinibatchWalk:
             score = self._batches.score(self.x)
             self.x = langevin_move(self.x, score, self.last_step, self._max_drift, self._generator)
         except (BudgetReached, Diverged) as error:
-            self.stopped = "budget" if isinstance(error, BudgetReached) else "diverged"
+            self.stopped = stopped_by(error)
             self.reason = f"{error}; stopped after {self.n_moves} moves"
             return None
         self.n_moves += 1

@@ -11,6 +11,7 @@ from .base import Law
 from .kernels import HMCKernel, MALAKernel, RandomStep, Step
 
 FIRST_STEP = 0.5  # before any adaptation, in units of the coordinates' scales
+MIN_SPREAD = 1e-6  # of a coordinate whose scale is adapted, in units of its scale before
 GAIN = 0.3  # of the adaptation: log step moves by this times (acceptance - wanted acceptance)
 
 

@@ -9,8 +9,8 @@ from torch import Generator, Tensor
 from ..targets.checks import require_at_least, require_positive
 from ..targets.draws import Draws, Stopped
 from ..targets.meter import BudgetReached, Meter
-from .base import FittedSampler, checked_start, register_sampler
-from .chains import Mode, check_schedule, keep_thinned, refuse_start, worse_stop
+from .base import FittedSampler, checked_start, refuse_start, register_sampler
+from .chains import Mode, check_schedule, keep_thinned, worse_stop
 from .kernels import Diverged
 from .minibatches import Minibatches, MinibatchWalk, langevin_move, require_minibatches
 
@@ -152,7 +152,7 @@ class FittedSGLD:
             walk.go(self.config.n_steps)
             samples = walk.x.clone()
         else:
-            refuse_start(start)
+            refuse_start(start, "mode 'long' goes on from its burn-in")
             x, n_before = self.burnt_in.x, self.burnt_in.n_moves
             walk = self.config.walk(self.first_step, x, self.meter, generator, n_before)
             samples, chains = keep_thinned(x, walk.move, self.config, n_samples)

@@ -11,9 +11,9 @@ from ..targets.checks import require_at_least, require_positive
 from ..targets.draws import Draws, Estimate, Stopped
 from ..targets.meter import BudgetReached, Meter
 from .annealed import Base, Tempered, log_ratio, next_beta, systematic
-from .base import FittedSampler, State, register_sampler
-from .kernels import Diverged
-from .moves import FIRST_STEP, Moves
+from .base import FittedSampler, State, refuse_start, register_sampler
+from .kernels import Diverged, stopped_by
+from .moves import FIRST_STEP, MIN_SPREAD, Moves
 
 MIN_ISLAND = 100  # particles; fewer draws make fewer islands
 MIN_ISLANDS = 10  # whose spread gives the standard error of log Z
@@ -165,9 +165,9 @@ class Particles:
     def scales(self) -> Tensor:
         """Standard deviations of the coordinates under the weights, shape ``(dim,)``."""
         w = self.weights[:, None].to(self.state.x)
-        mean = (w * self.state.x).sum(0)
-        variance = (w * (self.state.x - mean).square()).sum(0)
-        return variance.sqrt().clamp(min=1e-6 * self.base.sd)
+        centre = (w * self.state.x).sum(0)
+        variance = (w * (self.state.x - centre).square()).sum(0)
+        return variance.sqrt().clamp(min=MIN_SPREAD * self.base.sd)
 
 
 @dataclass(frozen=True)
@@ -189,8 +189,7 @@ class FittedSMC:
             ValueError: if ``start`` is given, or ``n_samples`` is below 1.
         """
         require_at_least(1, n_samples=n_samples)
-        if start is not None:
-            raise ValueError(f"SMC starts at draws of its own base, start must be None, got {tuple(start.shape)}")
+        refuse_start(start, "SMC starts at draws of its own base")
         config = self.config
         base = Base.of(self.meter, generator, config.base_width)
         n = config.oversampling * n_samples
@@ -213,7 +212,7 @@ class FittedSMC:
                 n_moves = config.n_moves + config.n_last_moves if particles.beta == 1 else config.n_moves
                 particles.move(config.moves, n_moves, self.meter, generator)
         except (BudgetReached, Diverged) as error:
-            stopped = "budget" if isinstance(error, BudgetReached) else "diverged"
+            stopped = stopped_by(error)
             reason, log_z = f"{error}; stopped at beta = {particles.beta:.3g}", None
             if particles.beta < 1:
                 particles.join(n, generator)

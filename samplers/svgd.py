@@ -12,7 +12,7 @@ from ..targets.checks import require_at_least, require_positive
 from ..targets.draws import Draws, Stopped
 from ..targets.meter import BudgetReached, Meter
 from .base import FittedSampler, State, checked_start, register_sampler
-from .kernels import Diverged, finite
+from .kernels import Diverged, finite, stopped_by
 from .minibatches import Minibatches, require_minibatches
 
 SteinKernel: TypeAlias = Literal["rbf", "imq"]
@@ -116,7 +116,7 @@ class FittedSVGD:
                 x = moved
                 bandwidths.append(math.sqrt(squared_bandwidth))
         except (BudgetReached, Diverged) as error:
-            stopped = "budget" if isinstance(error, BudgetReached) else "diverged"
+            stopped = stopped_by(error)
             reason = f"{error}; stopped after {len(bandwidths)} of {self.config.n_steps} steps"
         diagnostics = {"bandwidth": bandwidths[-1] if bandwidths else math.nan, "n_steps": len(bandwidths)}
         return Draws(samples=x, stopped=stopped, reason=reason, diagnostics=diagnostics)

@@ -11,10 +11,10 @@ from ..targets.checks import require_at_least, require_positive
 from ..targets.draws import Draws, Stopped
 from ..targets.meter import BudgetReached, Meter
 from .annealed import Base, Tempered, log_ratio
-from .base import FittedSampler, State, checked_start, register_sampler
-from .chains import Mode, check_schedule, keep_thinned, refuse_start, worse_stop
-from .kernels import Diverged, finite
-from .moves import FIRST_STEP, GAIN, Moves
+from .base import FittedSampler, State, checked_start, refuse_start, register_sampler
+from .chains import Mode, check_schedule, keep_thinned, worse_stop
+from .kernels import Diverged, finite, stopped_by
+from .moves import FIRST_STEP, GAIN, MIN_SPREAD, Moves
 
 FIRST_BETA = 1e-3  # the smallest but zero of the first ladder, which is geometric
 
@@ -141,7 +141,7 @@ class Ladders:
     def begin_round(self) -> None:
         """Forget the averages."""
         self.n_iterations = 0
-        self.n_round_trips = 0
+        self.n_round_trips = torch.zeros((), dtype=torch.int64, device=self.x.device)  # stays there: no sync per move
         self.acceptance = self.tuning.steps.new_zeros(self.n_levels)
         self.rejections = torch.zeros(self.n_levels - 1, dtype=torch.float64, device=self.x.device)
         self.n_offers = torch.zeros_like(self.rejections)
@@ -163,17 +163,17 @@ class Ladders:
                 rates += of_move / self.config.n_moves
             self.state = self._exchanged(state, generator)
         except (BudgetReached, Diverged) as error:
-            self.stopped = "budget" if isinstance(error, BudgetReached) else "diverged"
+            self.stopped = stopped_by(error)
             self.reason = f"{error}; stopped after {self.n_iterations} iterations"
             return False
         self.acceptance += rates
         if adapt:
             factors = (GAIN * (rates - self.config.moves.acceptance)).exp()
             self.tuning = replace(self.tuning, steps=self.tuning.steps * factors)
+            by_level = self.state.x.reshape(self.n_levels, self.n_chains, -1).double()
+            self.sums += torch.stack([by_level.mean(1), by_level.square().mean(1)])
         self.x = self.state.x
         self.n_iterations += 1
-        by_level = self.x.reshape(self.n_levels, self.n_chains, -1).double()
-        self.sums += torch.stack([by_level.mean(1), by_level.square().mean(1)])
         return True
 
     def _first(self) -> State:
@@ -221,7 +221,7 @@ class Ladders:
         """Count round trips: arrivals at beta = 1 of states that have been at beta = 0 since they were there before."""
         self.from_base[0] = True
         self.from_base = self.from_base.flatten()[source]
-        self.n_round_trips += int(self.from_base[-1].sum())
+        self.n_round_trips += self.from_base[-1].sum()
         self.from_base[-1] = False
 
     @property
@@ -236,7 +236,7 @@ class Ladders:
         wanted = torch.linspace(0, 1, self.n_levels, dtype=torch.float64, device=rates.device) * barrier[-1]
         betas = _interpolated(wanted, barrier, self.tuning.betas)
         mean, square = self.sums / self.n_iterations
-        scales = (square - mean.square()).clamp(min=0).sqrt().to(self.x).clamp(min=1e-6 * self.base.sd)
+        scales = (square - mean.square()).clamp(min=0).sqrt().to(self.x).clamp(min=MIN_SPREAD * self.base.sd)
         return Tuning(betas, self.tuning.steps, scales)
 
     @property
@@ -249,7 +249,7 @@ class Ladders:
             "betas": self.tuning.betas.tolist(),
             "swap_rates": (1 - self.rejection_rates).tolist(),
             "barrier": self.rejection_rates.sum().item(),
-            "n_round_trips": self.n_round_trips,
+            "n_round_trips": int(self.n_round_trips),
             "n_iterations": self.n_iterations,
         }
 
@@ -289,7 +289,7 @@ class FittedTempering:
         """
         require_at_least(1, n_samples=n_samples)
         if self.config.mode == "long":
-            refuse_start(start)
+            refuse_start(start, "mode 'long' goes on from its burn-in")
             ladders = self._ladders(self.ladders.x)
             n_chains = self.config.n_chains
 
