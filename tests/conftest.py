@@ -8,6 +8,8 @@ import pytest
 from samplerbench.benchmarks.plan import Suite, make_plan, parse_suite
 from samplerbench.benchmarks.run import execute
 from samplerbench.benchmarks.store import Plan, Store
+from samplerbench.targets.datasets import DataFileError
+from samplerbench.targets.logistic_regression import TrainedLogisticRegression
 
 PLUGIN = Path(__file__).parent / "plugins" / "misbehaving.py"
 
@@ -47,3 +49,14 @@ def run_here(plugin: Path) -> Callable[[Suite, Path], None]:
                 store.save(*execute(spec))
 
     return run
+
+
+@pytest.fixture
+def sonar() -> TrainedLogisticRegression:
+    """The well-conditioned posterior on real data, or a skip where this machine has no such file."""
+    target = TrainedLogisticRegression("sonar")
+    try:
+        target.log_prob(target.reference()[:1])
+    except DataFileError as error:
+        pytest.skip(str(error))
+    return target

@@ -85,8 +85,8 @@ def test_a_target_without_data_rows_is_sampled_or_not_applicable(name: str) -> N
 
 @pytest.mark.parametrize("name", ["sgld", "sgld_long", "mala"])
 def test_a_regression_is_sampled(name: str) -> None:
-    draws = run(name, Meter(targets.get("sonar_train")))
-    assert draws.samples.shape == (N, 61)
+    draws = run(name, Meter(targets.get("breast_cancer_train")))
+    assert draws.samples.shape == (N, 31)
     assert draws.samples.isfinite().all()
     assert draws.stopped is None
 

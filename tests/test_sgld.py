@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -176,11 +177,12 @@ def test_pilot_ends_at_a_stable_step() -> None:
     assert draws.samples.isfinite().all()
 
 
-def test_long_chains_on_a_posterior_have_its_mean_and_variance() -> None:
+def test_long_chains_on_a_posterior_have_its_mean_and_variance(sonar: Any) -> None:
     """Chains share the minibatches' noise, so that means are judged by the spread over time."""
-    meter = Meter(targets.get("sonar_train"))
-    reference = targets.get("sonar_train").reference()  # type: ignore[attr-defined]
-    draws = samplers.get("sgld_long", burn_in=3_000, thinning=200).fit(meter, generator()).draw(1_280, generator(1))
+    reference = sonar.reference()
+    draws = (
+        samplers.get("sgld_long", burn_in=3_000, thinning=200).fit(Meter(sonar), generator()).draw(1_280, generator(1))
+    )
     x = draws.samples.double()
     gap = (x.mean(0) - reference.mean(0)) / reference.std(0)
     assert float(gap.square().mean().sqrt()) < 0.1
@@ -284,7 +286,7 @@ def test_records_keep_fractional_counts_and_say_where_there_are_no_rows(tmp_path
     table = {
         "n_samples": 10,
         "metrics": ["sliced_w2"],
-        "targets": ["sonar_train", "ring8"],
+        "targets": ["breast_cancer_train", "ring8"],
         "samplers": [{"name": "sgld", "label": "sgld", "parameters": {"n_steps": 7, "n_chains": 2, "pilot_steps": 2}}],
     }
     store = Store(tmp_path)
@@ -292,4 +294,4 @@ def test_records_keep_fractional_counts_and_say_where_there_are_no_rows(tmp_path
     assert (without.status, without.reason) == ("not_applicable", "needs minibatch scores, target offers none")
     stored = store.record(with_rows.spec.run_id)
     assert stored is not None
-    assert stored.counts["draw"] == {"log_prob": 10 * 7 * 32 / 166, "score": 10 * 7 * 32 / 166, "hvp": 0}
+    assert stored.counts["draw"] == {"log_prob": 10 * 7 * 32 / 455, "score": 10 * 7 * 32 / 455, "hvp": 0}
