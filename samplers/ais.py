@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from ..targets.checks import require_at_least, require_positive
 from ..targets.draws import Draws, Estimate, Stopped
 from ..targets.meter import BudgetReached, Meter
-from .annealed import Base, Tempered, log_ratio
+from .annealed import Base, Tempered, check_ladder, log_ratio
 from .base import FittedSampler, State, refuse_start, register_sampler
 from .kernels import Diverged, stopped_by
 from .moves import Moves
@@ -31,6 +31,7 @@ class AIS:
         n_pilot: particles of the pilot.
         base_width: standard deviations of q, in units of those of the starting points.
         min_ess: effective share of the pilot after each step of beta; nearer to 1, more steps.
+        betas: inverse temperatures of a ladder that is not adapted, from 0 to 1; they replace ``min_ess``.
         n_moves: at each beta.
         moves: which.
 
@@ -40,6 +41,7 @@ class AIS:
     n_pilot: int = 500
     base_width: float = 1.5
     min_ess: float = 0.97
+    betas: tuple[float, ...] | None = None
     n_moves: int = 5
     moves: Moves = field(default_factory=Moves)
 
@@ -47,6 +49,7 @@ class AIS:
         require_at_least(2, n_pilot=self.n_pilot)
         require_at_least(1, n_moves=self.n_moves)
         require_positive(base_width=self.base_width)
+        check_ladder(self.betas)
         if not 0 < self.min_ess < 1:
             raise ValueError(f"min_ess must be between 0 and 1, got {self.min_ess}")
 
@@ -58,7 +61,7 @@ class AIS:
             x = base.sample(self.n_pilot, generator)
             pilot = Particles.at(State.at(x, meter), base, n_islands=1)
             while pilot.beta < 1:
-                pilot.reweight(self.min_ess)
+                pilot.reweight(self.min_ess, self.betas)
                 pilot.resample(generator)
                 scales = pilot.scales()
                 pilot.move(self.moves, self.n_moves, meter, generator)

@@ -5,7 +5,9 @@ the target's log density and score at every beta, so that a change of beta costs
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeAlias
 
 import torch
@@ -61,6 +63,21 @@ class Tempered:
         log_prob = (1 - share) * self.base.log_prob(state.x) + share * state.log_prob
         score = (1 - self.beta) * self.base.score(state.x) + self.beta * state.score
         return state._replace(log_prob=log_prob, score=score)
+
+
+def check_ladder(betas: Sequence[float] | None) -> None:
+    """Refuse a ladder that does not lead from the base to the target; None, for one that is adapted, is none.
+
+    Raises:
+        ValueError: unless temperatures 1 / beta decrease from infinity to 1, that is, betas increase from 0 to 1.
+    """
+    if betas is None:
+        return
+    ends = (betas[0], betas[-1]) if betas else ()
+    if ends != (0, 1) or not all(hot < cold for hot, cold in pairwise(betas)):
+        raise ValueError(
+            f"betas must increase strictly from 0 to 1 (temperatures 1 / beta decrease), got {list(betas)}"
+        )
 
 
 def log_ratio(state: State, base: Base) -> Tensor:

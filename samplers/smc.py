@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from ..targets.checks import require_at_least, require_positive
 from ..targets.draws import Draws, Estimate, Stopped
 from ..targets.meter import BudgetReached, Meter
-from .annealed import Base, Tempered, log_ratio, next_beta, systematic
+from .annealed import Base, Tempered, check_ladder, log_ratio, next_beta, systematic
 from .base import FittedSampler, State, refuse_start, register_sampler
 from .kernels import Diverged, stopped_by
 from .moves import FIRST_STEP, MIN_SPREAD, Moves
@@ -40,6 +40,7 @@ class SMC:
         n_islands: fewer where an island would have less than 100 particles; 10 at least, or log Z is not stated.
         base_width: standard deviations of q, in units of those of the starting points.
         min_ess: conditional effective share at each beta.
+        betas: inverse temperatures of a ladder that is not adapted, from 0 to 1; they replace ``min_ess``.
         resample_below: effective share.
         n_moves, n_last_moves: at each beta, and more of them at beta = 1.
         moves: which.
@@ -52,6 +53,7 @@ class SMC:
     n_islands: int = 20
     base_width: float = 1.5
     min_ess: float = 0.95
+    betas: tuple[float, ...] | None = None
     resample_below: float = 0.5
     n_moves: int = 5
     n_last_moves: int = 20
@@ -61,6 +63,7 @@ class SMC:
         require_at_least(1, oversampling=self.oversampling, n_islands=self.n_islands, n_moves=self.n_moves)
         require_at_least(0, n_last_moves=self.n_last_moves)
         require_positive(base_width=self.base_width)
+        check_ladder(self.betas)
         for name in ("min_ess", "resample_below"):
             if not 0 < getattr(self, name) < 1:
                 raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
@@ -116,10 +119,10 @@ class Particles:
         squares = self.log_weights.softmax(-1).square().sum(-1)
         return (1 / (squares * self.log_weights.shape[-1])).nan_to_num(nan=0.0).mean().item()  # NaN: all weights 0
 
-    def reweight(self, min_ess: float) -> None:
-        """Go to the next beta."""
+    def reweight(self, min_ess: float, betas: Sequence[float] | None) -> None:
+        """Go to the next of ``betas``, or without such a ladder to the one that the effective share allows."""
         ratio = log_ratio(self.state, self.base)
-        beta = next_beta(self.beta, self.weights.log(), ratio, min_ess)
+        beta = betas[len(self.betas) + 1] if betas else next_beta(self.beta, self.weights.log(), ratio, min_ess)
         self.log_weights = self.log_weights + (beta - self.beta) * ratio.reshape(self.log_weights.shape)
         self.beta = beta
         self.betas.append(beta)
@@ -204,7 +207,7 @@ class FittedSMC:
             return Draws(samples=x[:n_samples], stopped="budget", reason=f"{error}; stopped at beta = 0")
         try:
             while particles.beta < 1:
-                particles.reweight(config.min_ess)
+                particles.reweight(config.min_ess, config.betas)
                 if particles.beta == 1:
                     log_z = particles.join(n, generator)
                 elif particles.effective_share < config.resample_below:

@@ -1,7 +1,7 @@
 """Parallel tempering: chains at several temperatures that exchange their states."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from ..targets.checks import require_at_least, require_positive
 from ..targets.draws import Draws, Stopped
 from ..targets.meter import BudgetReached, Meter
-from .annealed import Base, Tempered, log_ratio
+from .annealed import Base, Tempered, check_ladder, log_ratio
 from .base import FittedSampler, State, checked_start, refuse_start, register_sampler
 from .chains import Mode, check_schedule, keep_thinned, worse_stop
 from .kernels import Diverged, finite, stopped_by
@@ -38,6 +38,7 @@ class ParallelTempering:
 
     Attributes:
         n_temperatures: levels, beta = 0 and 1 included.
+        betas: inverse temperatures of a ladder that is not adapted, from 0 to 1; they replace ``n_temperatures``.
         base_width: standard deviations of q, in units of those of the starting points.
         n_moves: at each level of an iteration.
         moves: which.
@@ -48,6 +49,7 @@ class ParallelTempering:
     """
 
     n_temperatures: int = 10
+    betas: tuple[float, ...] | None = None
     base_width: float = 1.5
     n_moves: int = 1
     moves: Moves = field(default_factory=Moves)
@@ -62,12 +64,14 @@ class ParallelTempering:
         require_at_least(2, n_temperatures=self.n_temperatures)
         require_at_least(1, n_moves=self.n_moves)
         require_positive(base_width=self.base_width)
+        check_ladder(self.betas)
 
     def fit(self, meter: Meter, generator: Generator) -> FittedSampler:
         """Adapt the ladder along ``burn_in`` iterations of ``n_chains`` ladders."""
         base = Base.of(meter, generator, self.base_width)
-        tuning = Tuning.first(self.n_temperatures, base)
-        x = base.sample(self.n_temperatures * self.n_chains, generator)
+        betas = geometric(self.n_temperatures) if self.betas is None else self.betas
+        tuning = Tuning.first(betas, base)
+        x = base.sample(len(betas) * self.n_chains, generator)
         ladders = Ladders(self, meter, base, tuning, x)
         for k, n_iterations in enumerate(rounds(self.burn_in)):
             if k > 0:  # the last round adapts the steps to the ladder that is frozen
@@ -76,6 +80,12 @@ class ParallelTempering:
             if not ladders.go(n_iterations, generator, adapt=True):
                 break
         return FittedTempering(self, meter, ladders)
+
+
+def geometric(n_temperatures: int) -> list[float]:
+    """The first ladder: 0, then betas from ``FIRST_BETA`` to 1 with a constant ratio."""
+    n_steps = max(1, n_temperatures - 2)
+    return [0.0, *(FIRST_BETA ** (1 - k / n_steps) for k in range(n_temperatures - 2)), 1.0]
 
 
 def rounds(n_iterations: int) -> list[int]:
@@ -102,12 +112,11 @@ class Tuning:
     scales: Tensor
 
     @classmethod
-    def first(cls, n_temperatures: int, base: Base) -> "Tuning":
-        """A geometric ladder."""
-        k = torch.arange(n_temperatures - 1, dtype=torch.float64, device=base.sd.device)
-        betas = FIRST_BETA ** (1 - k / max(1, n_temperatures - 2)) if n_temperatures > 2 else torch.ones_like(k)
-        steps = torch.full((n_temperatures,), FIRST_STEP, device=base.sd.device, dtype=base.sd.dtype)
-        return cls(torch.cat([torch.zeros_like(k[:1]), betas]), steps, base.sd.expand(n_temperatures, -1))
+    def first(cls, betas: Sequence[float], base: Base) -> "Tuning":
+        """Of a ladder before anything is adapted."""
+        steps = torch.full((len(betas),), FIRST_STEP, device=base.sd.device, dtype=base.sd.dtype)
+        of_levels = torch.tensor(betas, device=base.sd.device, dtype=torch.float64)
+        return cls(of_levels, steps, base.sd.expand(len(betas), -1))
 
 
 class Ladders:
@@ -230,14 +239,17 @@ class Ladders:
         return self.rejections / self.n_offers
 
     def tuned(self) -> Tuning:
-        """The ladder that would make all rejection rates equal, and the scales that were seen."""
-        rates = self.rejection_rates.nan_to_num(nan=0.0) + 1e-4
-        barrier = torch.cat([torch.zeros_like(rates[:1]), rates.cumsum(0)])
-        wanted = torch.linspace(0, 1, self.n_levels, dtype=torch.float64, device=rates.device) * barrier[-1]
-        betas = _interpolated(wanted, barrier, self.tuning.betas)
+        """The ladder that would make all rejection rates equal, unless one is given, and the scales that were seen."""
+        betas = self._equalised() if self.config.betas is None else self.tuning.betas
         mean, square = self.sums / self.n_iterations
         scales = (square - mean.square()).clamp(min=0).sqrt().to(self.x).clamp(min=MIN_SPREAD * self.base.sd)
         return Tuning(betas, self.tuning.steps, scales)
+
+    def _equalised(self) -> Tensor:
+        rates = self.rejection_rates.nan_to_num(nan=0.0) + 1e-4
+        barrier = torch.cat([torch.zeros_like(rates[:1]), rates.cumsum(0)])
+        wanted = torch.linspace(0, 1, self.n_levels, dtype=torch.float64, device=rates.device) * barrier[-1]
+        return _interpolated(wanted, barrier, self.tuning.betas)
 
     @property
     def diagnostics(self) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """SMC and AIS: their log Z is unbiased and its error honest, their draws have the target's law, budgets are kept."""
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -127,3 +128,21 @@ def test_budget_of_the_pilot_leaves_weighted_points_without_log_z() -> None:
 def test_configuration_out_of_range_names_field_and_value(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=rf"{field} must be .*, got {value}"):
         SMC(**{field: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["ais", "smc"])
+def test_a_ladder_that_is_given_is_followed(name: str) -> None:
+    meter = Meter(targets.get("gaussian2"))
+    fitted = samplers.get(name, betas=[0, 0.1, 0.4, 1]).fit(meter, generator())
+    draws = fitted.draw(2_000, generator(1))
+    assert {**fitted.diagnostics, **draws.diagnostics}["betas"] == [0.1, 0.4, 1]
+    assert draws.log_z is not None
+    assert abs(draws.log_z.value) < 4 * draws.log_z.std_error
+
+
+@pytest.mark.parametrize("name", ["ais", "smc", "tempering"])
+@pytest.mark.parametrize("betas", [[], [1.0], [0.0, 0.5], [0.1, 1.0], [0.0, 0.5, 0.5, 1.0], [0.0, 0.6, 0.2, 1.0]])
+def test_temperatures_that_do_not_decrease_are_refused(name: str, betas: list[float]) -> None:
+    rule = "betas must increase strictly from 0 to 1 (temperatures 1 / beta decrease), got"
+    with pytest.raises(ValueError, match=re.escape(f"{rule} {betas}")):
+        samplers.get(name, betas=betas)

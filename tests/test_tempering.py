@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -10,10 +11,10 @@ from torch import Generator
 
 from samplerbench import samplers, targets
 from samplerbench.metrics.modes import mode_shares
-from samplerbench.samplers.annealed import Base
+from samplerbench.samplers.annealed import Base, check_ladder
 from samplerbench.samplers.base import State
 from samplerbench.samplers.moves import Moves
-from samplerbench.samplers.tempering import FittedTempering, Ladders, ParallelTempering, Tuning, rounds
+from samplerbench.samplers.tempering import FittedTempering, Ladders, ParallelTempering, Tuning, geometric, rounds
 from samplerbench.targets import Budget, Meter
 
 
@@ -55,8 +56,7 @@ def test_iterations_keep_the_law_of_every_level(method: str) -> None:
 def test_exchange_probability_is_that_of_metropolis() -> None:
     config = ParallelTempering(n_temperatures=2)
     base = Base(torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64))
-    tuning = Tuning.first(2, base)
-    assert tuning.betas.tolist() == [0.0, 1.0]
+    tuning = Tuning.first([0.0, 1.0], base)
     x = torch.randn(20_000, 3, generator=generator(), dtype=torch.float64)
     meter = Meter(Normal(), dtype=torch.float64)
     ladders = Ladders(config, meter, base, tuning, x)
@@ -147,3 +147,19 @@ def test_long_mode_refuses_a_start() -> None:
 def test_a_ladder_of_one_temperature_is_refused() -> None:
     with pytest.raises(ValueError, match="n_temperatures must be at least 2, got 1"):
         replace(ParallelTempering(), n_temperatures=1)
+
+
+def test_a_ladder_that_is_given_stays_what_it_is() -> None:
+    fitted = samplers.get("tempering", betas=[0, 0.1, 1], burn_in=8).fit(Meter(targets.get("gaussian2")), generator())
+    assert fitted.diagnostics["betas"] == [0, 0.1, 1]
+    draws = fitted.draw(10, generator(1))
+    assert draws.diagnostics["betas"] == [0, 0.1, 1]
+
+
+@pytest.mark.parametrize("n_temperatures", [2, 3, 10])
+def test_first_ladder_is_geometric(n_temperatures: int) -> None:
+    betas = geometric(n_temperatures)
+    assert len(betas) == n_temperatures
+    check_ladder(betas)
+    ratios = [cold / hot for hot, cold in pairwise(betas[1:])]
+    assert ratios == pytest.approx([ratios[0]] * (n_temperatures - 2) if ratios else [])
