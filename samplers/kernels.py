@@ -237,6 +237,41 @@ class RandomStep:
 
 
 @dataclass(frozen=True)
+class CoordinateWalk:
+    """Random-walk Metropolis along single coordinates: ``n_moves`` moves, each of one coordinate that every row draws.
+
+    Every row also draws its step, as in ``RandomStep``. The states that it leaves have a score again, so that it costs
+    n_moves log densities and one score per point; their acceptance is that of the last move.
+
+    Attributes:
+        step: longest, in the unit of z.
+        min_share: shortest step, as a share of it.
+        n_moves: at least 1.
+        scales, law: see above.
+    """
+
+    step: Step
+    min_share: float
+    n_moves: int
+    scales: Tensor | None = None
+    law: Law | None = None
+
+    def __call__(self, state: State, meter: Meter, generator: Generator) -> State:
+        """Move every point ``n_moves`` times, or leave it where it is.
+
+        Raises:
+            BudgetReached: before an evaluation that the meter cannot pay.
+        """
+        n, dim = state.x.shape
+        for _ in range(self.n_moves):
+            u = torch.rand(n, 1, generator=generator, device=state.x.device, dtype=state.x.dtype)
+            chosen = torch.randint(dim, (n, 1), generator=generator, device=state.x.device)
+            scales = _scaled(torch.zeros_like(state.x).scatter(1, chosen, 1.0), self.scales)
+            state = RandomWalkKernel(self.step * self.min_share**u, scales, self.law)(state, meter, generator)
+        return State.at(state.x, meter)._replace(acceptance=state.acceptance)
+
+
+@dataclass(frozen=True)
 class Cycle:
     """Two kernels in turn: what each leaves invariant, both do. The acceptance of its states is that of the first."""
 

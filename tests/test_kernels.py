@@ -16,6 +16,7 @@ from samplerbench.samplers.annealed import Base, Tempered
 from samplerbench.samplers.base import Kernel, State
 from samplerbench.samplers.kernels import (
     BAOABKernel,
+    CoordinateWalk,
     Cycle,
     Diverged,
     HMCKernel,
@@ -257,6 +258,9 @@ ADJUSTED = [
     pytest.param("funnel2", RandomWalkKernel, 1.0, id="random walk-funnel2"),
     pytest.param("ring8", RandomWalkKernel, 0.7, id="random walk-ring8"),
     pytest.param("gaussian_ill", RandomWalkKernel, 0.01, id="random walk-gaussian_ill"),
+    pytest.param("funnel2", lambda h: CoordinateWalk(h, 0.1, 2), 2.0, id="coordinate walk-funnel2"),
+    pytest.param("ring8", lambda h: CoordinateWalk(h, 0.1, 2), 3.0, id="coordinate walk-ring8"),
+    pytest.param("gaussian_ill", lambda h: CoordinateWalk(h, 0.1, 2), 0.05, id="coordinate walk-gaussian_ill"),
     pytest.param("ring8", lambda h: Cycle(HMCKernel(h, 5), MALAKernel(h**2)), 0.6, id="cycle-ring8"),
     pytest.param("funnel2", lambda h: RandomStep(HMCKernel(h, 5), 0.1), 0.9, id="random step-funnel2"),
     pytest.param("ring8", lambda h: RandomStep(MALAKernel(h**2 / 2), 0.01), 1.0, id="random step-ring8"),
@@ -268,9 +272,9 @@ ADJUSTED = [
 def test_adjusted_kernels_keep_exact_draws_exact(
     target_name: str, kernel: Callable[[float], Kernel], step: float
 ) -> None:
-    """Four statistics of 10,000 draws, before and after 20 moves, paired; 48 numbers in all, each at 4.5 errors.
+    """Four statistics of 10,000 draws, before and after 20 moves, paired; 64 numbers in all, each at 4.5 errors.
 
-    A normal number is beyond 4.5 errors once in 150,000, so that one of the 48 is once in 3,000 seeds.
+    A normal number is beyond 4.5 errors once in 150,000, so that one of the 64 is once in 2,300 seeds.
     """
     target: Any = targets.get(target_name)
 
@@ -301,8 +305,9 @@ def test_adjusted_kernels_keep_exact_draws_exact(
         lambda scales: RandomWalkKernel(0.5, scales),
         lambda scales: BAOABKernel(0.3, 1.0, 2.0, scales),
         lambda scales: RandomStep(HMCKernel(0.3, 4, scales), 0.1),
+        lambda scales: CoordinateWalk(1.0, 0.1, 3, scales),
     ],
-    ids=["ula", "mala", "hmc", "random walk", "baoab", "random step"],
+    ids=["ula", "mala", "hmc", "random walk", "baoab", "random step", "coordinate walk"],
 )
 def test_scales_are_a_change_of_coordinates(kernel: Callable[[Tensor | None], Kernel]) -> None:
     """The same noise moves x under p with scales as it moves z under the law of z = x / scales without them."""
@@ -330,8 +335,9 @@ def test_scales_are_a_change_of_coordinates(kernel: Callable[[Tensor | None], Ke
         lambda step, law: HMCKernel(step, 5, law=law),
         lambda step, law: RandomWalkKernel(step, law=law),
         lambda step, law: BAOABKernel(0.5, law=law),
+        lambda step, law: CoordinateWalk(2 * step, 0.1, 2, law=law),
     ],
-    ids=["mala", "hmc", "random walk", "baoab"],
+    ids=["mala", "hmc", "random walk", "baoab", "coordinate walk"],
 )
 def test_another_law_is_left_invariant_with_a_step_and_a_temperature_per_row(
     kernel: Callable[[Tensor, Tempered], Kernel],
@@ -416,3 +422,16 @@ def test_a_random_walk_pays_densities_only() -> None:
     assert vars(meter.counts["fit"]) == {"log_prob": 60, "score": 30, "hvp": 0}
     assert moved.score.isnan().all()
     assert 0 < (moved.x != state.x).any(-1).sum() < 30
+
+
+def test_coordinate_walk_moves_one_coordinate_at_a_time_and_ends_with_a_score() -> None:
+    target = Quartic()
+    meter = Meter(target, dtype=torch.float64)
+    state = State.at(torch.randn(300, 2, generator=generator(), dtype=torch.float64), meter)
+    moved = CoordinateWalk(2.0, 0.01, 3)(state, meter, generator(1))
+    # three moves of a density each, and a density and a score for the state that is left
+    assert vars(meter.counts["fit"]) == {"log_prob": 300 * (1 + 3 + 1), "score": 300 * 2, "hvp": 0}
+    changed = target.visited[1] != state.x
+    assert (changed.sum(-1) == 1).all()
+    assert abs(changed[:, 0].double().mean() - 0.5) < 4 * 0.5 / math.sqrt(300)
+    torch.testing.assert_close((moved.log_prob, moved.score), State.at(moved.x, meter)[1:3])
