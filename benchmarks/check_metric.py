@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ..metrics.base import METRICS, Metric, Predictive, Truth, Values
 from ..targets.base import LOG_2PI, Modes, Moments, normal
-from ..targets.draws import Draws
+from ..targets.draws import Draws, Estimate
 from ..targets.meter import derive_generator
 from .contract import BrokenRule, Check, DoesNotApply, global_states, require, require_states
 
-OF_DRAWS = ("chains", "log_weights", "log_density")  # what a metric may need of Draws, beside the samples
+OF_DRAWS = ("chains", "log_weights", "log_density", "log_z")  # what a metric may need of Draws, beside the samples
 OF_TRUTH = tuple(part.name for part in dataclasses.fields(Truth))
 
 
@@ -27,7 +27,10 @@ def exact_draws() -> Draws:
     """4 chains of 25 independent draws, float32, with weights and densities."""
     chains = normal(100, 2, derive_generator("check", "draws")).float().reshape(4, 25, 2)
     samples = chains.reshape(-1, 2)
-    return Draws(samples=samples, chains=chains, log_weights=torch.zeros(100), log_density=_log_prob(samples))
+    log_density = _log_prob(samples)
+    return Draws(
+        samples=samples, chains=chains, log_weights=torch.zeros(100), log_density=log_density, log_z=Estimate(0.1, 0.2)
+    )
 
 
 def full_truth() -> Truth:
@@ -42,6 +45,7 @@ def full_truth() -> Truth:
         bandwidth=1.5,
         spacing=0.1,
         predictive=Predictive(lambda x: x, torch.tensor([0, 1])),
+        normaliser=Estimate(0.0, 0.0),
     )
 
 
@@ -124,7 +128,7 @@ def _tensors(draws: Draws, truth: Truth) -> dict[str, Tensor]:
     named = {name: getattr(draws, name) for name in ("samples", *OF_DRAWS)} | {"truth's samples": truth.samples}
     if truth.modes is not None and truth.moments is not None:
         named |= {"masses": truth.modes.masses, "mean": truth.moments.mean, "variance": truth.moments.variance}
-    return {name: tensor for name, tensor in named.items() if tensor is not None}
+    return {name: tensor for name, tensor in named.items() if isinstance(tensor, Tensor)}
 
 
 def missing_needs(subject: MetricSubject) -> str:
@@ -170,7 +174,10 @@ def bad_draws(subject: MetricSubject) -> str:
     chains = torch.full((4, 25, 2), math.nan)
     one, infinite = subject.draws.samples[:1], subject.draws.samples / 0
     for what, samples in (("one row", one), ("rows that are not finite", infinite)):
-        bad = Draws(samples=samples, chains=chains, log_weights=torch.zeros(len(samples)), log_density=samples[:, 0])
+        weights, log_density = torch.zeros(len(samples)), samples[:, 0]
+        bad = dataclasses.replace(
+            subject.draws, samples=samples, chains=chains, log_weights=weights, log_density=log_density
+        )
         try:
             got = subject.metric(bad, subject.truth, seed=0)
         except ValueError as error:
@@ -184,7 +191,7 @@ def float32_is_judged_as_float64(subject: MetricSubject) -> str:
     """Float32 draws have the value of their float64 copies."""
     draws = subject.draws
     parts = {name: getattr(draws, name) for name in ("samples", *OF_DRAWS)}
-    copies = {name: part.double() for name, part in parts.items() if part is not None}
+    copies = {name: part.double() if isinstance(part, Tensor) else part for name, part in parts.items()}
     got, expected = subject.values(), subject.metric(Draws(**copies), subject.truth, seed=0)
     require(got == expected, "values of float32 draws", f"be those of their float64 copies, {expected}", got)
     return "the values of float64 copies"

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from ..metrics.base import Predictive, Truth
 from ..targets.base import (
+    HasLogZ,
     HasModes,
     HasMoments,
     HasPredictive,
@@ -65,6 +66,7 @@ class TruthSource:
             bandwidth=self._bandwidth() if self.has_draws else None,
             spacing=self._spacing() if self.has_draws else None,
             predictive=self._predictive(),
+            normaliser=target.log_z if isinstance(target, HasLogZ) else None,
         )
 
     def independent_pair(self, n_samples: int, generator: Generator) -> tuple[Tensor, Truth]:

@@ -8,7 +8,7 @@ from typing import Literal, Protocol, TypeAlias
 from torch import Tensor
 
 from ..targets.base import Modes, Moments
-from ..targets.draws import Draws
+from ..targets.draws import Draws, Estimate
 from ..targets.registry import Registry
 
 Values: TypeAlias = dict[str, float]
@@ -39,6 +39,7 @@ class Truth:
         bandwidth: median distance between truth draws in the view; independent of the sampler being judged.
         spacing: median nearest-neighbour distance of 1,000 truth draws in x.
         predictive: of the held-out data.
+        normaliser: log Z of the target, in nats.
     """
 
     samples: Tensor | None = None
@@ -50,6 +51,7 @@ class Truth:
     bandwidth: float | None = None
     spacing: float | None = None
     predictive: Predictive | None = None
+    normaliser: Estimate | None = None
 
 
 class MetricFunction(Protocol):
@@ -90,7 +92,12 @@ class Metric:
 
     def missing(self, draws: Draws, truth: Truth) -> str:
         """Why the metric cannot be computed; empty if it can."""
-        known = {"chains": draws.chains, "log_weights": draws.log_weights, "log_density": draws.log_density}
+        known = {
+            "chains": draws.chains,
+            "log_weights": draws.log_weights,
+            "log_density": draws.log_density,
+            "log_z": draws.log_z,
+        }
         absent = [need for need in self.needs if known.get(need, getattr(truth, need, None)) is None]
         return f"needs {', '.join(absent)}" if absent else ""
 
