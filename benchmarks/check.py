@@ -74,8 +74,8 @@ def _findings(name: str, kind: Kind, plugins: Sequence[str]) -> Iterator[Finding
         build = lambda: SamplerSubject.registered(name, plugins)  # noqa: E731
         return findings(kind, versioned, build, check_sampler.CHECKS)
     if kind == "target":
-        return findings(kind, versioned, lambda: TargetSubject.registered(name), check_target.CHECKS)
-    return findings(kind, versioned, lambda: MetricSubject.registered(name), check_metric.CHECKS)
+        return findings(kind, versioned, lambda: TargetSubject.registered(name, plugins), check_target.CHECKS)
+    return findings(kind, versioned, lambda: MetricSubject.registered(name, plugins), check_metric.CHECKS)
 
 
 @contextmanager

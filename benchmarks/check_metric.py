@@ -3,8 +3,9 @@
 import copy
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,7 +15,9 @@ from ..targets.base import LOG_2PI, Modes, Moments, normal
 from ..targets.draws import Draws, Estimate
 from ..targets.meter import derive_generator
 from .contract import BrokenRule, Check, DoesNotApply, global_states, require, require_states
+from .other_process import in_another_process
 
+T = TypeVar("T", Draws, Truth)
 OF_DRAWS = ("chains", "log_weights", "log_density", "log_z")  # what a metric may need of Draws, beside the samples
 OF_TRUTH = tuple(part.name for part in dataclasses.fields(Truth))
 
@@ -56,18 +59,20 @@ class MetricSubject:
     Attributes:
         name: as registered.
         metric: as built.
+        plugins: files that register it, for another process.
         draws, truth: what it is computed from.
     """
 
     name: str
     metric: Metric
+    plugins: Sequence[str] = ()
     draws: Draws = field(default_factory=exact_draws)
     truth: Truth = field(default_factory=full_truth)
 
     @classmethod
-    def registered(cls, name: str) -> "MetricSubject":
+    def registered(cls, name: str, plugins: Sequence[str] = ()) -> "MetricSubject":
         """The metric of that name; UnknownNameError as in the registry."""
-        return cls(name, METRICS.get(name))
+        return cls(name, METRICS.get(name), plugins)
 
     def values(self) -> Values:
         """What the metric says with seed 0, of copies: what it modifies must not meet the other checks."""
@@ -105,6 +110,41 @@ def seeds(subject: MetricSubject) -> str:
     first, again = subject.values(), subject.values()
     require(first == again, "values of the same seed", f"be {first} again", again)
     return "the same seed, the same values"
+
+
+def another_process(subject: MetricSubject) -> str:
+    """Another process has the same values."""
+    here, there = subject.values(), in_another_process(subject.plugins, values_of, subject.name)
+    require(here == there, "values in another process", f"be {here}", there)
+    return "the same values from the same draws and seed"
+
+
+def values_of(name: str) -> Values:
+    """The values of a registered metric; for another process."""
+    return MetricSubject.registered(name).values()
+
+
+def devices(subject: MetricSubject) -> str:
+    """Draws on a CUDA device have the values of those on the cpu, to rounding."""
+    if not torch.cuda.is_available():
+        subject.values()
+        return "draws on the cpu; this machine offers no CUDA device, so that was not tried"
+    draws, truth = _on_cuda(subject.draws), _on_cuda(subject.truth)
+    for name, value in subject.metric(draws, truth, seed=0).items():
+        expected = subject.values()[name]
+        close = math.isclose(value, expected, rel_tol=1e-6, abs_tol=1e-9)
+        require(close, f"{name} of draws on CUDA", f"be {expected} within 1e-6 of it", value)
+    return "draws on the cpu and on CUDA"
+
+
+def _on_cuda(knowledge: T) -> T:
+    """Draws or truth with its tensors there, as an evaluation gives them to a metric."""
+    tensors: dict[str, Any] = {
+        part.name: value.cuda()
+        for part in dataclasses.fields(knowledge)  # type: ignore[arg-type]
+        if isinstance(value := getattr(knowledge, part.name), Tensor)
+    }
+    return dataclasses.replace(knowledge, **tensors)  # type: ignore[type-var]
 
 
 def global_random_states(subject: MetricSubject) -> str:
@@ -201,6 +241,8 @@ CHECKS: tuple[Check[MetricSubject], ...] = (
     description,
     values,
     seeds,
+    another_process,
+    devices,
     global_random_states,
     inputs_unchanged,
     missing_needs,

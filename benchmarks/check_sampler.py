@@ -8,30 +8,22 @@ what it converges to.
 import dataclasses
 import json
 import math
-import multiprocessing
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..targets.meter import derive_generator
-from ..targets.registry import UnknownNameError, load_plugin
 from .check_costs import budget_of_draw, budget_of_fit, counts, divergence
 from .check_law import log_normaliser, moments_of_gaussian2, moments_of_mog2
 from .contract import (
     BrokenRule,
     Check,
-    DoesNotApply,
     global_states,
     require,
     require_states,
 )
+from .other_process import in_another_process
 from .plan import plain
 from .sampler_subject import N_SHORT, SamplerSubject, check_draws
 
@@ -95,40 +87,15 @@ def seeds(subject: SamplerSubject) -> str:
 
 def another_process(subject: SamplerSubject) -> str:
     """Another process draws the same from the same seed."""
-    context = multiprocessing.get_context("spawn")
-    with _own_hashes(), ProcessPoolExecutor(1, mp_context=context) as pool:
-        try:
-            there = pool.submit(draws_of_short_run, subject.name, list(subject.plugins)).result()
-        except UnknownNameError as error:
-            raise DoesNotApply("only this process knows the name: give its file as --plugin") from error
-        except BrokenProcessPool as error:
-            raise BrokenRule("another process must make a short run, it died (killed, or out of memory)") from error
+    there = in_another_process(subject.plugins, draws_of_short_run, subject.name)
     n_other = int((subject.short.draws.samples != torch.from_numpy(there)).any(-1).sum())
     require(not n_other, "draws in another process", "be equal bit by bit", f"{n_other} of {N_SHORT} other rows")
     return f"{N_SHORT} rows of the same seed equal bit by bit"
 
 
-@contextmanager
-def _own_hashes() -> Iterator[None]:
-    """Processes that are started inside salt their hashes by themselves, even where this one was given a salt."""
-    before = os.environ.get("PYTHONHASHSEED")
-    os.environ["PYTHONHASHSEED"] = "random"
-    try:
-        yield
-    finally:
-        del os.environ["PYTHONHASHSEED"]
-        if before is not None:
-            os.environ["PYTHONHASHSEED"] = before
-
-
-def draws_of_short_run(name: str, plugins: Sequence[str]) -> "np.ndarray[Any, np.dtype[np.float32]]":
-    """What the short run of a registered sampler draws, with one thread; for another process."""
-    torch.set_num_threads(1)
-    for plugin in plugins:
-        load_plugin(Path(plugin))
-    samples: np.ndarray[Any, np.dtype[np.float32]] = SamplerSubject.registered(
-        name, plugins
-    ).short.draws.samples.numpy()
+def draws_of_short_run(name: str) -> "np.ndarray[Any, np.dtype[np.float32]]":
+    """What the short run of a registered sampler draws; for another process."""
+    samples: np.ndarray[Any, np.dtype[np.float32]] = SamplerSubject.registered(name).short.draws.samples.numpy()
     return samples
 
 

@@ -4,7 +4,9 @@
 """
 
 import math
+from typing import Any
 
+import numpy as np
 import torch
 
 from ..targets.base import TARGETS, HasScore, HasStart, normal, one_digit
@@ -32,6 +34,7 @@ from .contract import (
     require_states,
     require_tensor,
 )
+from .other_process import in_another_process
 from .target_subject import TargetSubject, seeded
 
 DTYPES = (torch.float32, torch.float64)
@@ -84,6 +87,34 @@ def rows_alone(subject: TargetSubject) -> str:
         what = "log_prob of a point alone and among others"
         largest = max(largest, require_close(what, alone[0], value, relative=1e-10, absolute=1e-10))
     return f"{len(x)} points alone and together differ by at most {largest:.1e} (rule: 1e-10 + 1e-10 of the value)"
+
+
+def devices(subject: TargetSubject) -> str:
+    """On a CUDA device the law is the same, and so is where the result lies."""
+    if not torch.cuda.is_available():
+        subject.target.log_prob(subject.x[:1])
+        return "points on the cpu; this machine offers no CUDA device, so that was not tried"
+    x = subject.x[:100]
+    there = subject.target.log_prob(x.cuda())
+    require(there.device.type == "cuda", "log_prob of points on CUDA", "be there", there.device)
+    expected = subject.target.log_prob(x)
+    largest = require_close("log_prob on CUDA and on the cpu", there.cpu(), expected, relative=1e-9, absolute=1e-9)
+    return f"{len(x)} points on the cpu and on CUDA differ by at most {largest:.1e} (rule: 1e-9 + 1e-9 of the value)"
+
+
+def another_process(subject: TargetSubject) -> str:
+    """Another process has the same law: no part of it hangs on this one's hashes or random states."""
+    x = subject.x[:100]
+    there = torch.from_numpy(in_another_process(subject.plugins, densities, subject.name, x.numpy()))
+    n_other = int((subject.target.log_prob(x) != there).sum())
+    require(not n_other, "log_prob in another process", "be equal bit by bit", f"{n_other} of {len(x)} others")
+    return f"{len(x)} log densities equal bit by bit"
+
+
+def densities(name: str, x: "np.ndarray[Any, np.dtype[np.float64]]") -> "np.ndarray[Any, np.dtype[np.float64]]":
+    """Log densities of a registered target at points ``(n, dim)``; for another process."""
+    values: np.ndarray[Any, np.dtype[np.float64]] = TARGETS.get(name).log_prob(torch.from_numpy(x)).numpy()
+    return values
 
 
 def float32_agrees(subject: TargetSubject) -> str:
@@ -149,6 +180,8 @@ CHECKS: tuple[Check[TargetSubject], ...] = (
     description,
     shapes_and_dtypes,
     rows_alone,
+    devices,
+    another_process,
     float32_agrees,
     double_backward,
     score_is_gradient,

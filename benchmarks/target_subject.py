@@ -1,5 +1,6 @@
 """A target under examination, at points of its own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,15 +23,17 @@ class TargetSubject:
     Attributes:
         name: as registered.
         target: as built with its defaults.
+        plugins: files that register it, for another process.
     """
 
     name: str
     target: Target
+    plugins: Sequence[str] = ()
 
     @classmethod
-    def registered(cls, name: str) -> "TargetSubject":
+    def registered(cls, name: str, plugins: Sequence[str] = ()) -> "TargetSubject":
         """The target of that name with its defaults; UnknownNameError, ValueError as in the registry."""
-        return cls(name, TARGETS.get(name))
+        return cls(name, TARGETS.get(name), plugins)
 
     @cached_property
     def x(self) -> Tensor:

@@ -31,6 +31,14 @@ from samplerbench.targets import Estimate, Meter, Modes, from_log_prob, get, loa
 from samplerbench.targets.base import TARGETS
 from samplerbench.targets.registry import UnknownNameError
 
+ALWAYS = (
+    check_target.shapes_and_dtypes,
+    check_target.rows_alone,
+    check_target.devices,
+    check_target.float32_agrees,
+    check_target.double_backward,
+    check_target.starting_points,
+)
 BROKEN = Path(__file__).parent / "plugins" / "broken.py"
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 PLUGINS = [EXAMPLES / f"my_{kind}.py" for kind in ("sampler", "target", "metric")]
@@ -106,6 +114,25 @@ def test_a_seed_from_a_hash_is_found_in_another_process() -> None:
     finding = only("sampler", lambda: subject, check_sampler.another_process)
     assert finding.verdict == "fail"
     assert "draws in another process must be equal bit by bit, got 33 of 33 other rows" in finding.reason
+
+
+def test_a_law_and_a_metric_from_a_hash_are_found_in_another_process() -> None:
+    load_plugin(BROKEN)
+    target = TargetSubject.registered("broken_hash", [str(BROKEN)])
+    finding = only("target", lambda: target, check_target.another_process)
+    assert finding.reason.startswith("log_prob in another process must be equal bit by bit, got ")
+    metric = MetricSubject.registered("broken_hash", [str(BROKEN)])
+    assert only("metric", lambda: metric, check_metric.seeds).verdict == "pass"
+    finding = only("metric", lambda: metric, check_metric.another_process)
+    assert finding.reason.startswith("values in another process must be {'broken_hash': ")
+
+
+def test_what_only_this_process_knows_is_not_asked_of_another() -> None:
+    finding = only("target", lambda: TargetSubject("plane", Plane()), check_target.another_process)
+    assert (finding.verdict, finding.reason) == (
+        "not_applicable",
+        "only this process knows the name: give its file as --plugin",
+    )
 
 
 def test_a_configuration_that_can_be_changed_is_found() -> None:
@@ -245,7 +272,7 @@ def test_what_a_target_does_not_know_does_not_apply() -> None:
     subject = TargetSubject("plane", Plane())
     checks = [check for check in check_target.CHECKS if check is not check_target.description]
     found = {finding.check: finding.verdict for finding in findings("target", "plane", lambda: subject, checks)}
-    kept = {"construction", "shapes_and_dtypes", "rows_alone", "float32_agrees", "double_backward", "starting_points"}
+    kept = {check.__name__ for check in ALWAYS} | {"construction"}
     assert {name for name, verdict in found.items() if verdict == "pass"} == kept
     assert {verdict for name, verdict in found.items() if name not in kept} == {"not_applicable"}
 
@@ -337,7 +364,7 @@ def test_lines_end_with_a_summary_and_exit_code_0() -> None:
     lines = done.stdout.splitlines()
     assert lines[0].startswith("passed          construction")
     assert any(line.startswith("does not apply  score is gradient") for line in lines)
-    assert lines[-2] == "target logistic5@1: 18 checks, 10 passed, 0 FAILED, 8 does not apply"
+    assert lines[-2] == "target logistic5@1: 20 checks, 12 passed, 0 FAILED, 8 does not apply"
     assert lines[-1].endswith("samplerbench certify logistic5")
 
 
@@ -346,7 +373,7 @@ def test_a_name_of_two_kinds_is_checked_as_both_and_exit_code_1_says_that_one_fa
     assert done.exit_code == 1
     assert "FAILED          rows alone" in done.stdout
     assert "FAILED          needs are complete" in done.stdout
-    assert "metric broken_twice@1: 10 checks" in done.stdout
+    assert "metric broken_twice@1: 12 checks" in done.stdout
     alone = check("broken_twice", "--plugin", BROKEN, "--kind", "metric")
     assert "target broken_twice@1" not in alone.stdout
     assert kinds_of("broken_twice") == ["target", "metric"]

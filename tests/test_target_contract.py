@@ -18,6 +18,7 @@ ALWAYS = (
     check_target.description,
     check_target.shapes_and_dtypes,
     check_target.rows_alone,
+    check_target.devices,
     check_target.float32_agrees,
     check_target.double_backward,
     check_target.starting_points,

@@ -132,3 +132,21 @@ def broken_twice(draws: Draws, truth: Truth, *, seed: int) -> dict[str, float]:
     """Sorts the draws that it is given, and asks for the truth's score without saying so."""
     draws.samples.copy_(draws.samples.sort(0).values)
     return {"broken_twice": truth.score(draws.samples).square().mean().item()}  # type: ignore[misc]
+
+
+@register_target("broken_hash", version=1)
+@dataclass(frozen=True)
+class Hashed:
+    """A density whose width is another one in every process."""
+
+    dim: int = 2
+    scale: float = 1.0
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return -0.5 * (1 + hash("width") % 1_000 / 1_000) * x.square().sum(-1)
+
+
+@register_metric("broken_hash", version=1, needs=("samples",), unit="1", blind_to="everything")
+def broken_hash(draws: Draws, truth: Truth, *, seed: int) -> dict[str, float]:
+    """A number of its own in every process."""
+    return {"broken_hash": float(hash("value"))}
