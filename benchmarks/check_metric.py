@@ -141,10 +141,10 @@ def _on_cuda(knowledge: T) -> T:
     """Draws or truth with its tensors there, as an evaluation gives them to a metric."""
     tensors: dict[str, Any] = {
         part.name: value.cuda()
-        for part in dataclasses.fields(knowledge)  # type: ignore[arg-type]
+        for part in dataclasses.fields(knowledge)
         if isinstance(value := getattr(knowledge, part.name), Tensor)
     }
-    return dataclasses.replace(knowledge, **tensors)  # type: ignore[type-var]
+    return dataclasses.replace(knowledge, **tensors)
 
 
 def global_random_states(subject: MetricSubject) -> str:
@@ -231,7 +231,7 @@ def float32_is_judged_as_float64(subject: MetricSubject) -> str:
     """Float32 draws have the value of their float64 copies."""
     draws = subject.draws
     parts = {name: getattr(draws, name) for name in ("samples", *OF_DRAWS)}
-    copies = {name: part.double() if isinstance(part, Tensor) else part for name, part in parts.items()}
+    copies: dict[str, Any] = {name: part.double() if isinstance(part, Tensor) else part for name, part in parts.items()}
     got, expected = subject.values(), subject.metric(Draws(**copies), subject.truth, seed=0)
     require(got == expected, "values of float32 draws", f"be those of their float64 copies, {expected}", got)
     return "the values of float64 copies"
