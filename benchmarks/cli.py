@@ -1,4 +1,4 @@
-"""The command line: ``samplerbench list | run | leaderboard | figures | certify | check``; heavy imports wait."""
+"""The command line: ``samplerbench list | run | leaderboard | figures | judge | certify | check``; imports wait."""
 
 import shutil
 import sys
@@ -173,6 +173,57 @@ def figures(
     _check_device(device)
     for path in write_figures(store, to or store / "figures", device=device.value):
         typer.echo(path)
+
+
+@app.command()
+def judge(
+    draws: Annotated[Path, typer.Argument(help="CSV, NPY, NPZ, Parquet, or ArviZ's InferenceData as NetCDF.")],
+    target: Annotated[str, typer.Option(help="Name of the target that the draws are meant for.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON; the words go to stderr.")] = False,
+    against: Annotated[Path | None, typer.Option(help="A leaderboard.csv in which the draws get a place.")] = None,
+    metrics: Annotated[
+        list[str] | None, typer.Option(help="Names, separated by commas; repeatable; default all that apply.")
+    ] = None,
+    variables: Annotated[
+        list[str] | None,
+        typer.Option(help="Columns or variables that are the coordinates, in order, separated by commas."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the truth draws and of resampling weighted ones.")] = 0,
+    device: DeviceOption = Device.CPU,
+    plugin: Plugins = None,
+) -> None:
+    """Judge draws made anywhere: every metric with its floor, a verdict, and the place in a leaderboard."""
+    from ..metrics.base import METRICS
+    from ..targets.base import TARGETS
+    from ..targets.registry import load_plugin
+    from .draws_file import read_draws
+    from .judge import judge as judged, remarks, texts, to_json, verdict
+    from .place import place_of, read_leaderboard
+
+    _check_device(device)
+    for path in plugin or []:
+        load_plugin(path)
+    TARGETS.entry(target)
+    names = [METRICS.get(name).name for name in _names(metrics)]
+    board = read_leaderboard(against, target) if against else None
+    reading = read_draws(draws, variables=_names(variables))
+    typer.echo(reading.text, err=as_json)
+    with _progress("metrics", len(names or METRICS.names())) as progress:
+        try:
+            table = judged(
+                reading.draws, target, metrics=names, seed=seed, device=device.value,
+                on_start=progress.start, on_end=progress.end,
+            )  # fmt: skip
+        except ValueError as error:
+            raise ValueError(f"{error}; {reading.text}") from error
+    if as_json:
+        typer.echo(to_json(table))
+    else:
+        _print_table(texts(table))
+    for line in (*remarks(table), verdict(table)):
+        typer.echo(line, err=as_json)
+    if board is not None:
+        typer.echo(place_of(reading.draws, target, board, seed=seed, device=device.value), err=as_json)
 
 
 @app.command()

@@ -1,0 +1,261 @@
+"""``samplerbench judge``: draws made anywhere, judged as evaluate judges a run, and what that means in words."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import Tensor
+
+from ..metrics.base import METRICS
+from ..targets.base import TARGETS, HasReference, HasSample, Target
+from ..targets.draws import Draws
+from ..targets.registry import load_plugin
+from .evaluate import Evaluator
+from .floors import Floor, load_floor
+from .leaderboard import PRIMARY
+from .plan import MetricItem, RunSpec
+from .store import Record, Store
+
+COLUMNS = ["metric", "value", "floor", "ratio", "z", "p", "at_floor", "n_samples", "smallest_p", "note"]
+LADDER = (2_000, 10_000, 50_000)
+SIZES: Mapping[str, Sequence[int]] = dict.fromkeys(("w2", "w1", "c2st"), (1_000, 2_000))  # of costly metrics
+MIN_DRAWS = 100
+LEVEL = 0.05  # of the verdict, over all metrics together (Bonferroni)
+FAR_BELOW = -3.0  # ratio of a centred metric that exact draws do not reach
+MAX_SHOWN = 3  # metrics above the floor that the verdict names
+
+
+def judge(
+    draws: Draws,
+    target: str,
+    *,
+    metrics: Sequence[str] = (),
+    sizes: Mapping[str, int] | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    plugins: Sequence[Path] = (),
+    on_start: Callable[[str], None] = lambda metric: None,
+    on_end: Callable[[str], None] = lambda metric: None,
+) -> pd.DataFrame:
+    """The metric row of draws made anywhere, with floors; values are those that evaluate gives a run with these draws.
+
+    Weighted draws are resampled once. A metric takes the first n of a fixed permutation, where n is the largest rung
+    of 2,000, 10,000 and 50,000 (exact transport: 1,000 and 2,000) that has a floor and is not above the number of
+    draws; without any floor, the smallest rung; metrics that have no null law take all draws.
+
+    Args:
+        draws: samples of shape ``(n, dim)``, maybe with weights, densities and chains.
+        target: registered name.
+        metrics: names; default all that apply.
+        sizes: metric name to n, instead of the rule above.
+        seed: of the truth draws and of the resampling.
+        device: where metrics are computed.
+        plugins: files to load first.
+        on_start, on_end: called before and after every metric.
+    Returns:
+        One row per value: metric, value, floor, ratio, z, p, at_floor, n_samples, smallest_p that the floor allows,
+        note (why there is no value or no floor). By default, metrics that lack what they need are left out;
+        ``attrs`` holds target, n_draws, left_out (metric name to the reason) and ess of the weights.
+    Raises:
+        UnknownNameError: for an unknown target or metric.
+        ValueError: if the draws have another dim than the target, are not finite or are fewer than 100.
+    """
+    for path in plugins:
+        load_plugin(path)
+    law = TARGETS.get(target)
+    names = list(metrics) or sorted(METRICS.names(), key=lambda name: name not in PRIMARY)
+    for name in names:
+        METRICS.entry(name)
+    check_draws(draws, target, law.dim)
+    n = len(draws.samples)
+    run = _run_of(target, n, seed, device)
+    record = Record(spec=run, status="ok", draws_sha256="given")
+    evaluator, most = Evaluator(_Given(draws), device), _most(law, n)
+    rows, left_out = [], {}
+    for name in names:
+        on_start(name)
+        size = (sizes or {}).get(name) or judged_size(target, name, most)
+        found = evaluator.rows(run, record, "", [MetricItem(name, size)])
+        if not metrics and found[0]["reason"].startswith("needs "):
+            left_out[name] = found[0]["reason"]
+        else:
+            rows += [_with_note(row, target, name) for row in found]
+        on_end(name)
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table.attrs.update(target=target, n_draws=n, left_out=left_out, ess=_ess(draws))
+    return table
+
+
+def check_draws(draws: Draws, target: str, dim: int) -> None:
+    """Refuse what cannot be draws of a target.
+
+    Raises:
+        ValueError: naming the array, the rule and the value.
+    """
+    x, n = draws.samples, len(draws.samples)
+    if x.ndim != 2 or x.shape[1] != dim:
+        raise ValueError(f"draws of {target} must have shape (n, {dim}), got {tuple(x.shape)}")
+    if n < MIN_DRAWS:
+        raise ValueError(f"draws must be at least {MIN_DRAWS}, got {n}")
+    bad = (~x.isfinite().all(1)).nonzero()[:, 0]
+    if len(bad):
+        raise ValueError(f"draws must be finite, got NaN or infinities in {len(bad)} rows, first in row {bad[0] + 1}")
+    if draws.chains is not None and (draws.chains.ndim != 3 or draws.chains.shape[2] != dim):
+        shape = tuple(draws.chains.shape)
+        raise ValueError(f"chains of {target} must have shape (n_chains, n_kept, {dim}), got {shape}")
+    if draws.chains is not None and not draws.chains.isfinite().all():
+        raise ValueError("chains must be finite, got NaN or infinities")
+    _check_stat("log_weights", draws.log_weights, n, low=-math.inf)
+    _check_stat("log_density", draws.log_density, n)
+    if draws.log_weights is not None and not draws.log_weights.max().isfinite():
+        raise ValueError("log_weights must have a finite maximum, got weight 0 in every row")
+
+
+def judged_size(target: str, metric: str, n: int) -> int:
+    """How many of ``n`` draws a metric judges: see ``judge``."""
+    if METRICS.get(metric).null is None:
+        return n
+    fitting = [size for size in SIZES.get(metric, LADDER) if size <= n]
+    known = [size for size in fitting if _floor(target, metric, size) is not None]
+    return max(known) if known else min(fitting, default=n)
+
+
+def verdict(table: pd.DataFrame) -> str:
+    """One sentence on what a table of ``judge`` means."""
+    target, judged = table.attrs["target"], table[table["floor"].notna()]
+    if judged.empty:
+        return "No metric has a floor at these sizes: the values alone do not say how good the draws are."
+    above = judged[judged["at_floor"] == False].sort_values("z", key=abs, ascending=False)  # noqa: E712
+    count = f"At the floor in {len(judged) - len(above)} of {len(judged)} metrics"
+    if above.empty:
+        return f"{count}: nothing here tells these draws from exact draws of {target}."
+    worst = "; ".join([count, *map(_above, above.head(MAX_SHOWN).to_dict("records"))])
+    worst += f"; {len(above) - MAX_SHOWN} more" if len(above) > MAX_SHOWN else ""
+    significant = above[(above["p"] <= LEVEL / len(judged)) | (above["ratio"] <= FAR_BELOW)]
+    if significant.empty:
+        return f"{worst}: no more than chance, by which exact draws are above in 1 of 20 metrics."
+    name = str(significant["metric"].iloc[0])
+    what = METRICS.entry(name).summary.partition(";")[0].rstrip(".")
+    return f"{worst}: these are not draws of {target}. Clearest is {name}, the {what[0].lower()}{what[1:]}."
+
+
+def remarks(table: pd.DataFrame) -> list[str]:
+    """What a reader of a table of ``judge`` should know: sizes, weights, and metrics that are left out."""
+    n, ess, left_out = (table.attrs[key] for key in ("n_draws", "ess", "left_out"))
+    lines = []
+    if (table["n_samples"] < n).any():
+        lines.append(f"n: the largest size with a floor, as the first rows of a fixed permutation of the {n:,} draws")
+    if not math.isnan(ess):
+        lines.append(f"weighted draws are resampled once; they count as {ess:,.0f}, floors are of independent draws")
+    if left_out:
+        lines.append("left out: " + ", ".join(f"{name} ({why})" for name, why in left_out.items()))
+    return lines
+
+
+def texts(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of ``judge`` for reading."""
+    shown = table[["metric"]].assign(n=[f"{n:,}" for n in table["n_samples"]])
+    for name in ("value", "floor", "ratio", "z"):
+        shown[name] = [_number(value) for value in table[name]]
+    is_least = table["p"] == table["smallest_p"]
+    shown["p"] = [_number(p) + " (least)" * least for p, least in zip(table["p"], is_least, strict=True)]
+    shown["at floor"] = ["-" if at_floor is None else "yes" if at_floor else "no" for at_floor in table["at_floor"]]
+    return shown if (table["note"] == "").all() else shown.assign(note=table["note"])
+
+
+def to_json(table: pd.DataFrame) -> str:
+    """The rows as a JSON list; what does not exist is null."""
+    rows = [
+        {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
+        for row in table.to_dict("records")
+    ]
+    return json.dumps(rows, indent=1)
+
+
+class _Given(Store):
+    """Draws at hand in the place of a store's, so that evaluate judges them as those of a run."""
+
+    def __init__(self, draws: Draws) -> None:
+        super().__init__("")
+        self.given = draws
+
+    def draws(self, record: Record) -> Draws:
+        return self.given
+
+    def evaluation(self, run_id: str) -> dict[str, Any]:
+        return {}
+
+    def save_evaluation(self, run_id: str, table: Mapping[str, Any]) -> None:
+        """Nothing is kept."""
+
+
+def _run_of(target: str, n_samples: int, seed: int, device: str) -> RunSpec:
+    return RunSpec(
+        target=target,
+        target_version=TARGETS.entry(target).version,
+        target_label=target,
+        target_parameters={},
+        sampler="given",
+        sampler_version=1,
+        sampler_label="given",
+        configuration={},
+        seed=seed,
+        n_samples=n_samples,
+        device="cuda" if device == "cuda" else "cpu",
+        dtype="float64",
+        budget={},
+        plugin_hashes=[],
+        plugins=[],
+        timeout=1.0,
+    )
+
+
+def _most(target: Target, n: int) -> int:
+    """``n``, at most half of the reference draws where exact ones are impossible: the truth has no more to judge by."""
+    if isinstance(target, HasReference) and not isinstance(target, HasSample):
+        return min(n, len(target.reference()) // 2)
+    return n
+
+
+def _with_note(row: dict[str, Any], target: str, metric: str) -> dict[str, Any]:
+    floor = _floor(target, metric, row["n_samples"]) if math.isfinite(row["floor"]) else None
+    has_null = METRICS.get(metric).null is not None and row["metric"] == metric
+    lacks = has_null and floor is None and math.isfinite(row["value"])
+    note = row["reason"] or (f"no floor for n = {row['n_samples']:,}" if lacks else "")
+    return {**row, "smallest_p": 1 / (1 + len(floor.null)) if floor else math.nan, "note": note}
+
+
+def _ess(draws: Draws) -> float:
+    """1 / sum w_i^2, w the normalised weights (Kish); nan without weights."""
+    if draws.log_weights is None:
+        return math.nan
+    return 1 / draws.log_weights.double().softmax(0).square().sum().item()
+
+
+def _floor(target: str, metric: str, n_samples: int) -> Floor | None:
+    versions = TARGETS.entry(target).version, METRICS.entry(metric).version
+    return load_floor(target, versions[0], metric, versions[1], n_samples)
+
+
+def _check_stat(name: str, values: Tensor | None, n: int, *, low: float | None = None) -> None:
+    """One number per draw, finite, or ``low``."""
+    if values is None:
+        return
+    if values.shape != (n,):
+        raise ValueError(f"{name} must have shape ({n},), one per draw, got {tuple(values.shape)}")
+    n_bad = int((~(values.isfinite() | (values == low if low is not None else False))).sum())
+    if n_bad:
+        raise ValueError(f"{name} must be finite{' or -inf' if low is not None else ''}, got {n_bad} that are not")
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3g}"
+
+
+def _above(row: Mapping[Any, Any]) -> str:
+    if row["value"] < 0:
+        return f"{row['metric']} far below zero, {abs(row['ratio']):.2g} times the floor in size"
+    return f"{row['metric']} {row['ratio']:.3g} times the floor (p {row['p']:.2g})"
