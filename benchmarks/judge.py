@@ -119,8 +119,14 @@ def judged_size(target: str, metric: str, n: int) -> int:
     if METRICS.get(metric).null is None:
         return n
     fitting = [size for size in SIZES.get(metric, LADDER) if size <= n]
-    known = [size for size in fitting if _floor(target, metric, size) is not None]
+    known = [size for size in fitting if floor_at(target, metric, size) is not None]
     return max(known) if known else min(fitting, default=n)
+
+
+def floor_at(target: str, metric: str, n_samples: int) -> Floor | None:
+    """The floor of a registered metric on a registered target; None where there is none."""
+    versions = TARGETS.entry(target).version, METRICS.entry(metric).version
+    return load_floor(target, versions[0], metric, versions[1], n_samples)
 
 
 def verdict(table: pd.DataFrame) -> str:
@@ -221,7 +227,7 @@ def _most(target: Target, n: int) -> int:
 
 
 def _with_note(row: dict[str, Any], target: str, metric: str) -> dict[str, Any]:
-    floor = _floor(target, metric, row["n_samples"]) if math.isfinite(row["floor"]) else None
+    floor = floor_at(target, metric, row["n_samples"]) if math.isfinite(row["floor"]) else None
     has_null = METRICS.get(metric).null is not None and row["metric"] == metric
     lacks = has_null and floor is None and math.isfinite(row["value"])
     note = row["reason"] or (f"no floor for n = {row['n_samples']:,}" if lacks else "")
@@ -233,11 +239,6 @@ def _ess(draws: Draws) -> float:
     if draws.log_weights is None:
         return math.nan
     return 1 / draws.log_weights.double().softmax(0).square().sum().item()
-
-
-def _floor(target: str, metric: str, n_samples: int) -> Floor | None:
-    versions = TARGETS.entry(target).version, METRICS.entry(metric).version
-    return load_floor(target, versions[0], metric, versions[1], n_samples)
 
 
 def _check_stat(name: str, values: Tensor | None, n: int, *, low: float | None = None) -> None:
