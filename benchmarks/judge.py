@@ -135,27 +135,38 @@ def verdict(table: pd.DataFrame) -> str:
     if judged.empty:
         return "No metric has a floor at these sizes: the values alone do not say how good the draws are."
     above = judged[judged["at_floor"] == False].sort_values("z", key=abs, ascending=False)  # noqa: E712
-    count = f"At the floor in {len(judged) - len(above)} of {len(judged)} metrics"
-    if above.empty:
-        return f"{count}: nothing here tells these draws from exact draws of {target}."
-    worst = "; ".join([count, *map(_above, above.head(MAX_SHOWN).to_dict("records"))])
-    worst += f"; {len(above) - MAX_SHOWN} more" if len(above) > MAX_SHOWN else ""
+    failed = table[table["value"].isna() & ~table["note"].str.startswith("needs ")]["metric"]
+    said = [f"At the floor in {len(judged) - len(above)} of {len(judged)} metrics"]
+    said += [_above(row) for row in above.head(MAX_SHOWN).to_dict("records")]
+    said += [f"{len(above) - MAX_SHOWN} more"] if len(above) > MAX_SHOWN else []
+    said += [f"no value of {', '.join(failed)}, see the notes"] if len(failed) else []
+    facts = "; ".join(said)
     significant = above[(above["p"] <= LEVEL / len(judged)) | (above["ratio"] <= FAR_BELOW)]
-    if significant.empty:
-        return f"{worst}: no more than chance, by which exact draws are above in 1 of 20 metrics."
-    name = str(significant["metric"].iloc[0])
-    what = METRICS.entry(name).summary.partition(";")[0].rstrip(".")
-    return f"{worst}: these are not draws of {target}. Clearest is {name}, the {what[0].lower()}{what[1:]}."
+    if len(significant):
+        name = str(significant["metric"].iloc[0])
+        what = METRICS.entry(name).summary.partition(";")[0].rstrip(".")
+        return f"{facts}: these are not draws of {target}. Clearest is {name}, the {what[0].lower()}{what[1:]}."
+    if len(above):
+        return f"{facts}: no more than chance, by which exact draws are above in 1 of 20 metrics."
+    return (
+        f"{facts}{':' if failed.empty else '; otherwise'} nothing here tells these draws from exact draws of {target}."
+    )
 
 
 def remarks(table: pd.DataFrame) -> list[str]:
-    """What a reader of a table of ``judge`` should know: sizes, weights, and metrics that are left out."""
+    """What a reader of a table of ``judge`` should know: sizes, weights, chains, and metrics that are left out."""
     n, ess, left_out = (table.attrs[key] for key in ("n_draws", "ess", "left_out"))
+    independent = "floors are of independent draws"
     lines = []
     if (table["n_samples"] < n).any():
-        lines.append(f"n: the largest size with a floor, as the first rows of a fixed permutation of the {n:,} draws")
+        why = ": the largest n with a floor" if table["floor"].notna().any() else ""
+        lines.append(f"n of the {n:,} draws are judged, the first of a fixed permutation{why}")
     if not math.isnan(ess):
-        lines.append(f"weighted draws are resampled once; they count as {ess:,.0f}, floors are of independent draws")
+        lines.append(f"weighted draws are resampled once; they count as {ess:,.0f}, {independent}")
+    lines += [
+        f"draws of chains depend on each other; those kept count as {ess_bulk:,.0f}, {independent}"
+        for ess_bulk in table.loc[table["metric"] == "ess_bulk", "value"].dropna()
+    ]
     if left_out:
         lines.append("left out: " + ", ".join(f"{name} ({why})" for name, why in left_out.items()))
     return lines

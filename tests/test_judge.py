@@ -78,6 +78,16 @@ def test_weights_make_another_law_of_the_draws() -> None:
     assert any(f"they count as {n_kept:,}," in line for line in remarks(weighted))
 
 
+def test_what_chains_are_worth_is_said() -> None:
+    x = exact("mog2", 2_000)
+    stuck = x[::10].repeat_interleave(10, 0)  # every state stays for ten moves
+    table = judge(Draws(samples=x, chains=stuck.reshape(4, 500, 2)), "mog2", metrics=["ess_bulk"])
+    (line,) = [line for line in remarks(table) if "chains" in line]
+    worth = int(line.split("count as ")[1].split(",")[0])
+    assert 100 < worth < 400
+    assert worth == round(table["value"].item())
+
+
 def test_the_seed_is_that_of_the_truth() -> None:
     draws = Draws(samples=exact("mog2", 2_000))
     first, again, other = (judge(draws, "mog2", metrics=["sliced_w2"], seed=seed)["value"].item() for seed in (0, 0, 1))
@@ -201,6 +211,11 @@ def test_the_verdict_in_words() -> None:
     assert "no more than chance" in verdict(table_of(good, unlucky))
     below = ("ksd", -40.0, -70.0, 1.0, False)
     assert "ksd far below zero, 40 times the floor in size: these are not draws" in verdict(table_of(good, below))
+    gone = table_of(good, ("ksd", math.nan, math.nan, math.nan, False))
+    gone.loc[1, ["floor", "note"]] = [math.nan, "ValueError: not finite"]
+    assert verdict(gone).startswith("At the floor in 1 of 1 metrics; no value of ksd, see the notes; otherwise nothing")
+    gone.loc[1, "note"] = "needs score"
+    assert verdict(gone).startswith("At the floor in 1 of 1 metrics: nothing here tells")
     many = verdict(table_of(*[("mode_tv", 4.0 + k, 9.0, 0.001, False) for k in range(5)]))
     assert many.startswith("At the floor in 0 of 5 metrics; ")
     assert "; 2 more: these are not draws" in many
