@@ -197,7 +197,7 @@ def judge(
     from ..targets.base import TARGETS
     from ..targets.registry import load_plugin
     from .draws_file import read_draws
-    from .judge import judge as judged, remarks, texts, to_json, verdict
+    from .judge import judge_draws, remarks, texts, to_json, verdict
     from .place import place_of, read_leaderboard
 
     _check_device(device)
@@ -210,7 +210,7 @@ def judge(
     typer.echo(reading.text, err=as_json)
     with _progress("metrics", len(names or METRICS.names())) as progress:
         try:
-            table = judged(
+            table = judge_draws(
                 reading.draws, target, metrics=names, seed=seed, device=device.value,
                 on_start=progress.start, on_end=progress.end,
             )  # fmt: skip

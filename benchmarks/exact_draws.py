@@ -16,7 +16,7 @@ from ..metrics.base import METRICS
 from ..targets.base import TARGETS, HasSample
 from ..targets.draws import Draws
 from ..targets.meter import derive_generator
-from .judge import LADDER, floor_at, judge, judged_size
+from .judge import LADDER, floor_at, judge_draws, judged_size
 from .store import write_text
 
 COLUMNS = ["target", "metric", "n_samples", "value", "floor", "ratio", "z", "p", "smallest_p", "at_floor"]
@@ -42,7 +42,7 @@ def judged_exact(name: str, n_samples: int, seed: int = 0) -> pd.DataFrame:
     if not metrics:
         return pd.DataFrame(columns=COLUMNS)
     draws = Draws(samples=target.sample(n_samples, derive_generator("judged", name, seed)))
-    table = judge(draws, name, metrics=metrics, seed=seed)
+    table = judge_draws(draws, name, metrics=metrics, seed=seed)
     return table[table["floor"].notna()].assign(target=TARGETS.versioned(name))[COLUMNS]
 
 

@@ -28,7 +28,7 @@ FAR_BELOW = -3.0  # ratio of a centred metric that exact draws do not reach
 MAX_SHOWN = 3  # metrics above the floor that the verdict names
 
 
-def judge(
+def judge_draws(
     draws: Draws,
     target: str,
     *,
@@ -115,7 +115,7 @@ def check_draws(draws: Draws, target: str, dim: int) -> None:
 
 
 def judged_size(target: str, metric: str, n: int) -> int:
-    """How many of ``n`` draws a metric judges: see ``judge``."""
+    """How many of ``n`` draws a metric judges: see ``judge_draws``."""
     if METRICS.get(metric).null is None:
         return n
     fitting = [size for size in SIZES.get(metric, LADDER) if size <= n]
@@ -130,7 +130,7 @@ def floor_at(target: str, metric: str, n_samples: int) -> Floor | None:
 
 
 def verdict(table: pd.DataFrame) -> str:
-    """One sentence on what a table of ``judge`` means."""
+    """One sentence on what a table of ``judge_draws`` means."""
     target, judged = table.attrs["target"], table[table["floor"].notna()]
     if judged.empty:
         return "No metric has a floor at these sizes: the values alone do not say how good the draws are."
@@ -154,7 +154,7 @@ def verdict(table: pd.DataFrame) -> str:
 
 
 def remarks(table: pd.DataFrame) -> list[str]:
-    """What a reader of a table of ``judge`` should know: sizes, weights, chains, and metrics that are left out."""
+    """What a reader of the table should know: sizes, weights, chains, and metrics that are left out."""
     n, ess, left_out = (table.attrs[key] for key in ("n_draws", "ess", "left_out"))
     independent = "floors are of independent draws"
     lines = []
@@ -173,7 +173,7 @@ def remarks(table: pd.DataFrame) -> list[str]:
 
 
 def texts(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of ``judge`` for reading."""
+    """A table of ``judge_draws`` for reading."""
     shown = table[["metric"]].assign(n=[f"{n:,}" for n in table["n_samples"]])
     for name in ("value", "floor", "ratio", "z"):
         shown[name] = [_number(value) for value in table[name]]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..targets.draws import Draws
-from .judge import LADDER, judge
+from .judge import LADDER, judge_draws
 from .leaderboard import PRIMARY
 
 N_RANKED = LADDER[0]
@@ -75,16 +75,16 @@ def place_of(draws: Draws, target: str, rows: pd.DataFrame, *, seed: int = 0, de
     """The place of draws among the rows of their target; all are judged at n = 2,000, which is ranked.
 
     Args:
-        draws, target, seed, device: as ``judge`` takes them.
+        draws, target, seed, device: as ``judge_draws`` takes them.
         rows: of the leaderboard.
     Raises:
         ValueError: if the draws are fewer than 2,000, a primary metric that applies has no ratio, or the floors of
-            the leaderboard are others (of another n or version), so that ratios do not compare; as ``judge``.
+            the leaderboard are others (of another n or version), so that ratios do not compare; as ``judge_draws``.
     """
     if len(draws.samples) < N_RANKED:
         raise ValueError(f"a place needs at least {N_RANKED:,} draws, got {len(draws.samples):,}")
     sizes = dict.fromkeys(PRIMARY, N_RANKED)
-    row = judge(draws, target, metrics=PRIMARY, sizes=sizes, seed=seed, device=device)
+    row = judge_draws(draws, target, metrics=PRIMARY, sizes=sizes, seed=seed, device=device)
     judged = row[~row["note"].str.startswith("needs ")]
     for metric, ratio, floor, note in judged[["metric", "ratio", "floor", "note"]].itertuples(index=False):
         if math.isnan(ratio):

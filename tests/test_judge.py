@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from samplerbench import targets
-from samplerbench.benchmarks import evaluate_store, judge
+from samplerbench.benchmarks import evaluate_store, judge_draws
 from samplerbench.benchmarks.floors import load_floor
 from samplerbench.benchmarks.judge import COLUMNS, MIN_DRAWS, judged_size, remarks, texts, to_json, verdict
 from samplerbench.benchmarks.place import place_of, read_leaderboard
@@ -58,7 +58,7 @@ def test_values_are_those_that_evaluate_gives_a_run_with_these_draws(tmp_path: P
         store.write_plan(Plan("judged", "", list(suite.metrics), [run]), set())
         store.save(Record(spec=run, status="ok", log_z={"value": 0.1, "std_error": 0.2}), draws)
     evaluated = evaluate_store(tmp_path)
-    judged = judge(draws, "ring8", metrics=[*metrics, "w2"])
+    judged = judge_draws(draws, "ring8", metrics=[*metrics, "w2"])
     assert evaluated["value"].notna().sum() == 12
     shared = [name for name in COLUMNS if name in evaluated]
     assert len(shared) == len(COLUMNS) - 2
@@ -69,8 +69,8 @@ def test_values_are_those_that_evaluate_gives_a_run_with_these_draws(tmp_path: P
 def test_weights_make_another_law_of_the_draws() -> None:
     x = exact("ring8", 4_000)
     log_weights = torch.where(x[:, 0] > 0, 0.0, -torch.inf)  # three modes whole, two by half
-    weighted = judge(Draws(samples=x, log_weights=log_weights), "ring8", metrics=["mode_tv"])
-    plain = judge(Draws(samples=x), "ring8", metrics=["mode_tv"])
+    weighted = judge_draws(Draws(samples=x, log_weights=log_weights), "ring8", metrics=["mode_tv"])
+    plain = judge_draws(Draws(samples=x), "ring8", metrics=["mode_tv"])
     assert abs(weighted["value"].item() - 3 / 8) < 5 * math.sqrt(0.25 / 2_000)
     assert plain["value"].item() < 0.05
     n_kept = int((log_weights == 0).sum())
@@ -81,7 +81,7 @@ def test_weights_make_another_law_of_the_draws() -> None:
 def test_what_chains_are_worth_is_said() -> None:
     x = exact("mog2", 2_000)
     stuck = x[::10].repeat_interleave(10, 0)  # every state stays for ten moves
-    table = judge(Draws(samples=x, chains=stuck.reshape(4, 500, 2)), "mog2", metrics=["ess_bulk"])
+    table = judge_draws(Draws(samples=x, chains=stuck.reshape(4, 500, 2)), "mog2", metrics=["ess_bulk"])
     (line,) = [line for line in remarks(table) if "chains" in line]
     worth = int(line.split("count as ")[1].split(",")[0])
     assert 100 < worth < 400
@@ -90,12 +90,14 @@ def test_what_chains_are_worth_is_said() -> None:
 
 def test_the_seed_is_that_of_the_truth() -> None:
     draws = Draws(samples=exact("mog2", 2_000))
-    first, again, other = (judge(draws, "mog2", metrics=["sliced_w2"], seed=seed)["value"].item() for seed in (0, 0, 1))
+    first, again, other = (
+        judge_draws(draws, "mog2", metrics=["sliced_w2"], seed=seed)["value"].item() for seed in (0, 0, 1)
+    )
     assert first == again != other
 
 
 def test_by_default_all_metrics_that_apply_are_judged_primary_ones_first() -> None:
-    table = judge(Draws(samples=exact("mog2", 2_000)), "mog2")
+    table = judge_draws(Draws(samples=exact("mog2", 2_000)), "mog2")
     assert set(table["metric"].head(2)) == {"sliced_w2", "mode_tv"}
     assert {"mmd2", "w2", "ksd", "energy_w1", "moment_bias2", "modes_found"} <= set(table["metric"])
     assert table.attrs["left_out"]["rhat"] == "needs chains"
@@ -126,7 +128,7 @@ def test_a_metric_judges_the_largest_size_that_has_a_floor(
 
 
 def test_the_size_is_said_and_its_floor_is_used() -> None:
-    table = judge(Draws(samples=exact("funnel10", 10_500)), "funnel10", metrics=["sliced_w2", "energy_w1"])
+    table = judge_draws(Draws(samples=exact("funnel10", 10_500)), "funnel10", metrics=["sliced_w2", "energy_w1"])
     rows = table.set_index("metric")
     assert rows["n_samples"].to_dict() == {"sliced_w2": 10_000, "energy_w1": 2_000, "energy_tv": 2_000}
     floor = load_floor("funnel10", 1, "sliced_w2", 1, 10_000)
@@ -139,7 +141,7 @@ def test_the_size_is_said_and_its_floor_is_used() -> None:
 
 def test_without_a_floor_there_is_a_value_and_a_note(plugin: Path) -> None:
     draws = Draws(samples=torch.randn(300, 2, generator=derive_generator("plain")))
-    table = judge(draws, "plain_normal", metrics=["sliced_w2"], plugins=[plugin])
+    table = judge_draws(draws, "plain_normal", metrics=["sliced_w2"], plugins=[plugin])
     (row,) = table.to_dict("records")
     assert row["value"] > 0
     assert math.isnan(row["floor"])
@@ -174,15 +176,15 @@ def with_bad_row(value: float) -> Tensor:
 )
 def test_what_cannot_be_draws_of_the_target_is_refused(draws: Draws, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        judge(draws, "ring8")
+        judge_draws(draws, "ring8")
 
 
 def test_unknown_names_are_refused() -> None:
     draws = Draws(samples=torch.zeros(200, 2))
     with pytest.raises(KeyError, match="unknown target 'ring'; did you mean 'ring"):
-        judge(draws, "ring")
+        judge_draws(draws, "ring")
     with pytest.raises(KeyError, match="did you mean 'mode_tv'"):
-        judge(draws, "ring8", metrics=["mode_tx"])
+        judge_draws(draws, "ring8", metrics=["mode_tx"])
 
 
 # --- words -------------------------------------------------------------------------------------------------------
@@ -222,7 +224,7 @@ def test_the_verdict_in_words() -> None:
 
 
 def test_json_has_the_keys_and_null_for_what_does_not_exist() -> None:
-    rows = json.loads(to_json(judge(Draws(samples=exact("ring8", 2_000)), "ring8", metrics=["energy_w1"])))
+    rows = json.loads(to_json(judge_draws(Draws(samples=exact("ring8", 2_000)), "ring8", metrics=["energy_w1"])))
     assert [row["metric"] for row in rows] == ["energy_w1", "energy_tv"]
     assert all(row.keys() >= JSON_KEYS for row in rows)
     assert rows[0]["at_floor"] in (True, False)
@@ -237,7 +239,7 @@ def test_exact_draws_are_first_in_the_shipped_leaderboard_and_half_a_ring_is_not
     rows = read_leaderboard(RESULTS / "quick", "ring8")
     x = exact("ring8", 2_000)
     place = place_of(Draws(samples=x), "ring8", rows)
-    ratios = judge(Draws(samples=x), "ring8", metrics=["sliced_w2", "mode_tv"])["ratio"]
+    ratios = judge_draws(Draws(samples=x), "ring8", metrics=["sliced_w2", "mode_tv"])["ratio"]
     assert place.primary_ratio == ratios.max()
     order = rows.sort_values("primary_ratio")
     n_better = int((order["primary_ratio"] < place.primary_ratio).sum())
@@ -284,7 +286,7 @@ def test_rows_without_a_ratio_are_last_and_donut_needs_no_modes(board: Callable[
 def test_a_place_is_at_n_2000_whatever_larger_floors_there_are() -> None:
     rows = read_leaderboard(RESULTS / "quick", "funnel10")
     draws = Draws(samples=exact("funnel10", 10_000))
-    at_2000 = judge(draws, "funnel10", metrics=["sliced_w2"], sizes={"sliced_w2": 2_000})
+    at_2000 = judge_draws(draws, "funnel10", metrics=["sliced_w2"], sizes={"sliced_w2": 2_000})
     assert place_of(draws, "funnel10", rows).primary_ratio == at_2000["ratio"].item()
 
 
@@ -324,7 +326,7 @@ def test_what_is_no_leaderboard_is_named(board: Callable[..., Path], tmp_path: P
 @pytest.mark.parametrize("name", ["banana", "bimodal50", "donut", "funnel10", "gmm40_fab", "many_well16", "ring8"])
 def test_exact_draws_are_judged_as_such(name: str) -> None:
     """No p under .01 / cells, |ratio| under 3 for the centred metrics, 0.5 to 2 for distances of transport."""
-    table = judge(Draws(samples=exact(name, 2_000)), name)
+    table = judge_draws(Draws(samples=exact(name, 2_000)), name)
     cells = table[table["floor"].notna()].set_index("metric")
     assert len(cells) >= 5
     assert cells["p"].min() >= 0.01 / len(cells)
@@ -336,19 +338,19 @@ def test_exact_draws_are_judged_as_such(name: str) -> None:
 
 
 def test_a_slightly_wider_neck_is_seen_at_10000_draws() -> None:
-    table = judge(Draws(samples=exact("funnel10", 10_000, neck_sd=2.5)), "funnel10", metrics=["sliced_w2"])
+    table = judge_draws(Draws(samples=exact("funnel10", 10_000, neck_sd=2.5)), "funnel10", metrics=["sliced_w2"])
     assert table["n_samples"].item() == 10_000
-    assert table["p"].item() == table["smallest_p"].item() < 0.01
+    assert table["p"].item() < 0.01
     assert "not draws of funnel10" in verdict(table)
 
 
 def test_one_doubled_weight_of_forty_is_seen_at_10000_draws() -> None:
     weights = (2 / 41, *[1 / 41] * 39)
-    table = judge(
+    table = judge_draws(
         Draws(samples=exact("gmm40_fab", 10_000, weights=weights)), "gmm40_fab", metrics=["sliced_w2", "mode_tv"]
     )
     assert set(table["n_samples"]) == {10_000}
-    assert table["p"].min() == table["smallest_p"].max() < 0.005  # Bonferroni over the two
+    assert table["p"].min() < 0.005  # Bonferroni over the two
 
 
 # --- the command -------------------------------------------------------------------------------------------------
