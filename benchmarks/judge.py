@@ -168,7 +168,8 @@ def remarks(table: pd.DataFrame) -> list[str]:
         for ess_bulk in table.loc[table["metric"] == "ess_bulk", "value"].dropna()
     ]
     if left_out:
-        lines.append("left out: " + ", ".join(f"{name} ({why})" for name, why in left_out.items()))
+        lacks = {name: why.removeprefix("needs ").replace("samples", "truth draws") for name, why in left_out.items()}
+        lines.append("left out: " + ", ".join(f"{name} (no {lack})" for name, lack in lacks.items()))
     return lines
 
 
