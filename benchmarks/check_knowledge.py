@@ -8,6 +8,7 @@ import math
 import torch
 
 from ..targets.base import (
+    HasFeatures,
     HasLogZ,
     HasMarginals,
     HasMinibatch,
@@ -18,6 +19,7 @@ from ..targets.base import (
     HasSample,
     HasSymmetry,
     HasView,
+    HasWells,
 )
 from ..targets.draws import Estimate
 from .agreement import score_of
@@ -79,6 +81,21 @@ def modes(subject: TargetSubject) -> str:
     rounded = stated.assign(x.float())
     require(torch.equal(rounded, mode), "modes of float32 points", "be those of float64", rounded.tolist())
     return f"{len(masses)} modes with masses that sum to {total:.6g}; {len(x)} points assigned alike in both dtypes"
+
+
+def wells(subject: TargetSubject) -> str:
+    """Every point is in one of two wells of each such coordinate; masses are probabilities."""
+    target = subject.target
+    if not isinstance(target, HasWells):
+        raise DoesNotApply("no wells")
+    masses, x = target.wells.masses, subject.x[:100]
+    require_tensor("wells.masses", masses, (len(masses),), torch.float64)
+    require(((masses > 0) & (masses < 1)).all(), "wells.masses", "be between 0 and 1", masses.tolist())
+    right = target.wells.right(x)
+    require_tensor(f"wells.right of {tuple(x.shape)}", right, (len(x), len(masses)), torch.bool)
+    rounded = target.wells.right(x.float())
+    require(torch.equal(rounded, right), "wells of float32 points", "be those of float64", rounded.tolist())
+    return f"{len(masses)} coordinates with two wells; {len(x)} points assigned alike in both dtypes"
 
 
 def moments(subject: TargetSubject) -> str:
@@ -168,3 +185,19 @@ def predictions(subject: TargetSubject) -> str:
     require(log_odds.isfinite().all(), "log_odds", "be finite", "some that are not")
     require(set(labels.tolist()) == {0, 1}, "held_out_labels", "be 0 and 1", sorted(set(labels.tolist())))
     return f"finite log odds of {len(labels):,} held-out rows"
+
+
+def features(subject: TargetSubject) -> str:
+    """Features of the classifier, whatever the batch."""
+    target = subject.target
+    if not isinstance(target, HasFeatures):
+        raise DoesNotApply("no features")
+    x = subject.x[:6]
+    flat = target.features(x)
+    n_features = flat.shape[-1]
+    require_tensor(f"features of {tuple(x.shape)}", flat, (6, n_features), x.dtype)
+    require(flat.isfinite().all(), "features", "be finite", "some that are not")
+    batch = target.features(x.reshape(2, 3, -1))
+    require_tensor(f"features of (2, 3, {target.dim})", batch, (2, 3, n_features), x.dtype)
+    require_close("features in another shape", batch.reshape(6, -1), flat, relative=1e-12, absolute=1e-12)
+    return f"{n_features} features"

@@ -1,4 +1,7 @@
-"""The contract of a metric, rule by rule, on 100 draws of N(0, I) in the plane with all that can be known of it."""
+"""The contract of a metric, rule by rule, on draws of N(0, I) in the plane with all that can be known of it.
+
+There are 100 draws, or as many as the metric asks for.
+"""
 
 import copy
 import dataclasses
@@ -10,8 +13,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ..metrics.base import METRICS, Metric, Predictive, Truth, Values
-from ..targets.base import LOG_2PI, Modes, Moments, normal
+from ..metrics.base import METRICS, OR, Metric, Predictive, Truth, Values
+from ..targets.base import LOG_2PI, Modes, Moments, Wells, normal
 from ..targets.draws import Draws, Estimate
 from ..targets.meter import derive_generator
 from .contract import BrokenRule, Check, DoesNotApply, global_states, require, require_states
@@ -19,6 +22,7 @@ from .other_process import in_another_process
 
 T = TypeVar("T", Draws, Truth)
 OF_DRAWS = ("chains", "log_weights", "log_density", "log_z")  # what a metric may need of Draws, beside the samples
+N_CHAINS, N_DRAWS = 4, 100
 OF_TRUTH = tuple(part.name for part in dataclasses.fields(Truth))
 
 
@@ -26,13 +30,16 @@ def _log_prob(x: Tensor) -> Tensor:
     return -0.5 * x.square().sum(-1) - LOG_2PI
 
 
-def exact_draws() -> Draws:
-    """4 chains of 25 independent draws, float32, with weights and densities."""
-    chains = normal(100, 2, derive_generator("check", "draws")).float().reshape(4, 25, 2)
-    samples = chains.reshape(-1, 2)
-    log_density = _log_prob(samples)
+def exact_draws(n_samples: int = N_DRAWS) -> Draws:
+    """At least so many independent draws in 4 chains, float32, with weights and densities."""
+    n_kept = math.ceil(n_samples / N_CHAINS)
+    samples = normal(N_CHAINS * n_kept, 2, derive_generator("check", "draws")).float()
     return Draws(
-        samples=samples, chains=chains, log_weights=torch.zeros(100), log_density=log_density, log_z=Estimate(0.1, 0.2)
+        samples=samples,
+        chains=samples.reshape(N_CHAINS, n_kept, 2),
+        log_weights=torch.zeros(len(samples)),
+        log_density=_log_prob(samples),
+        log_z=Estimate(0.1, 0.2),
     )
 
 
@@ -44,11 +51,13 @@ def full_truth() -> Truth:
         score=lambda x: -x,
         view=lambda x: x,
         modes=Modes(lambda x: (x[:, 0] > 0).long(), torch.tensor([0.5, 0.5], dtype=torch.float64)),
+        wells=Wells(lambda x: x > 0, torch.tensor([0.5, 0.5], dtype=torch.float64)),
         moments=Moments(torch.tensor([0.0, 0, 1, 1]).double(), torch.tensor([1.0, 1, 2, 2]).double()),
         bandwidth=1.5,
         spacing=0.1,
         predictive=Predictive(lambda x: x, torch.tensor([0, 1])),
         normaliser=Estimate(0.0, 0.0),
+        features=lambda x: x,
     )
 
 
@@ -72,7 +81,8 @@ class MetricSubject:
     @classmethod
     def registered(cls, name: str, plugins: Sequence[str] = ()) -> "MetricSubject":
         """The metric of that name; UnknownNameError as in the registry."""
-        return cls(name, METRICS.get(name), plugins)
+        metric = METRICS.get(name)
+        return cls(name, metric, plugins, exact_draws(max(N_DRAWS, metric.fewest_draws(full_truth()))))
 
     def values(self) -> Values:
         """What the metric says with seed 0, of copies: what it modifies must not meet the other checks."""
@@ -90,7 +100,7 @@ def description(subject: MetricSubject) -> str:
         metric.direction in ("lower", "higher", None), "direction", "be 'lower', 'higher' or None", metric.direction
     )
     known = {*OF_DRAWS, *OF_TRUTH}
-    strange = [need for need in metric.needs if need not in known]
+    strange = [field for field in metric.fields if field not in known]
     require(not strange, "needs", f"name fields of Draws or Truth: {', '.join(sorted(known))}", strange)
     return f"needs {', '.join(metric.needs) or 'nothing'}; unit {metric.unit}; blind to {metric.blind_to}"
 
@@ -102,7 +112,10 @@ def values(subject: MetricSubject) -> str:
     for name, value in got.items():
         finite = isinstance(value, float) and math.isfinite(value)
         require(finite, f"{name} of exact draws", "be a finite float", repr(value))
-    return ", ".join(f"{name} = {value:.4g}" for name, value in got.items()) + " on 100 exact draws"
+    return (
+        ", ".join(f"{name} = {value:.4g}" for name, value in got.items())
+        + f" on {len(subject.draws.samples)} exact draws"
+    )
 
 
 def seeds(subject: MetricSubject) -> str:
@@ -179,10 +192,10 @@ def missing_needs(subject: MetricSubject) -> str:
     nothing = Draws(samples=subject.draws.samples), Truth()
     cases = {metric.needs: nothing}
     for need in metric.needs:
-        absent: dict[str, Any] = {need: None}
-        of_draws = dataclasses.replace(subject.draws, **absent) if need in OF_DRAWS else subject.draws
-        of_truth = dataclasses.replace(subject.truth, **absent) if need in OF_TRUTH else subject.truth
-        cases[(need,)] = of_draws, of_truth
+        fields = need.split(OR)
+        of_draws: dict[str, Any] = dict.fromkeys(field for field in fields if field in OF_DRAWS)
+        of_truth: dict[str, Any] = dict.fromkeys(field for field in fields if field in OF_TRUTH)
+        cases[(need,)] = dataclasses.replace(subject.draws, **of_draws), dataclasses.replace(subject.truth, **of_truth)
     for needs, (draws, truth) in cases.items():
         reason = f"needs {', '.join(needs)}"
         require(metric.missing(draws, truth) == reason, "the reason", f"be {reason!r}", metric.missing(draws, truth))
@@ -195,7 +208,7 @@ def missing_needs(subject: MetricSubject) -> str:
 
 def needs_are_complete(subject: MetricSubject) -> str:
     """With what it needs and nothing else, the value is the same: nothing else was used."""
-    needs = subject.metric.needs
+    needs = subject.metric.fields
     draws = Draws(
         samples=subject.draws.samples, **{need: getattr(subject.draws, need) for need in OF_DRAWS if need in needs}
     )
@@ -210,21 +223,23 @@ def needs_are_complete(subject: MetricSubject) -> str:
 
 
 def bad_draws(subject: MetricSubject) -> str:
-    """Draws that are too few or not finite are a ValueError."""
-    chains = torch.full((4, 25, 2), math.nan)
+    """Draws that are too few or not finite are a ValueError; nan and a reason, if the metric asks for a number."""
+    chains = torch.full((N_CHAINS, 25, 2), math.nan)
     one, infinite = subject.draws.samples[:1], subject.draws.samples / 0
     for what, samples in (("one row", one), ("rows that are not finite", infinite)):
         weights, log_density = torch.zeros(len(samples)), samples[:, 0]
         bad = dataclasses.replace(
             subject.draws, samples=samples, chains=chains, log_weights=weights, log_density=log_density
         )
+        if subject.metric.missing(bad, subject.truth):
+            continue  # nan and a reason, because they are fewer than it asks for
         try:
             got = subject.metric(bad, subject.truth, seed=0)
         except ValueError as error:
             require("must" in str(error), f"the error of {what}", "state the rule (with the word 'must')", f"{error}")
         else:
             raise BrokenRule(f"draws of {what} must be refused with a ValueError, got {got}")
-    return "a single row, and rows that are not finite, are refused with a ValueError"
+    return "a single row, and rows that are not finite, are refused"
 
 
 def float32_is_judged_as_float64(subject: MetricSubject) -> str:

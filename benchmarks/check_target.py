@@ -13,6 +13,7 @@ from ..targets.base import TARGETS, HasScore, HasStart, normal, one_digit
 from ..targets.meter import Meter
 from .agreement import score_of
 from .check_knowledge import (
+    features,
     log_normaliser,
     marginals,
     minibatches,
@@ -23,6 +24,7 @@ from .check_knowledge import (
     sample,
     symmetry,
     view,
+    wells,
 )
 from .contract import (
     BrokenRule,
@@ -190,10 +192,12 @@ CHECKS: tuple[Check[TargetSubject], ...] = (
     reference,
     log_normaliser,
     modes,
+    wells,
     moments,
     marginals,
     view,
     symmetry,
     minibatches,
     predictions,
+    features,
 )

@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from ..metrics.base import Predictive, Truth
 from ..targets.base import (
+    HasFeatures,
     HasLogZ,
     HasModes,
     HasMoments,
@@ -17,6 +18,7 @@ from ..targets.base import (
     HasSample,
     HasScore,
     HasView,
+    HasWells,
     Moments,
     Target,
 )
@@ -62,11 +64,13 @@ class TruthSource:
             score=_in_blocks(target.score if isinstance(target, HasScore) else self._score_by_autograd),
             view=target.view if isinstance(target, HasView) else None,
             modes=target.modes if isinstance(target, HasModes) else None,
+            wells=target.wells if isinstance(target, HasWells) else None,
             moments=self._moments(),
             bandwidth=self._bandwidth() if self.has_draws else None,
             spacing=self._spacing() if self.has_draws else None,
             predictive=self._predictive(),
             normaliser=target.log_z if isinstance(target, HasLogZ) else None,
+            features=_in_blocks(target.features) if isinstance(target, HasFeatures) else None,
         )
 
     def independent_pair(self, n_samples: int, generator: Generator) -> tuple[Tensor, Truth]:

@@ -91,6 +91,16 @@ class HasModes(Protocol):
 
 
 @runtime_checkable
+class HasWells(Protocol):
+    """The law has independent coordinates with two wells each, whose masses are known."""
+
+    @property
+    def wells(self) -> "Wells":
+        """Which well of each such coordinate a point is in, with the masses."""
+        ...
+
+
+@runtime_checkable
 class HasMoments(Protocol):
     """The moments in the view are known in closed form or by quadrature."""
 
@@ -170,6 +180,15 @@ class HasPredictive(Protocol):
         ...
 
 
+@runtime_checkable
+class HasFeatures(Protocol):
+    """A law of images, which are compared by what a classifier trained on the real ones makes of them."""
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the last layer of the classifier is given: ``(..., dim)`` to ``(..., n_features)``."""
+        ...
+
+
 @dataclass(frozen=True)
 class Modes:
     """Modes of a law.
@@ -181,6 +200,19 @@ class Modes:
     """
 
     assign: Callable[[Tensor], Tensor]
+    masses: Tensor
+
+
+@dataclass(frozen=True)
+class Wells:
+    """The wells of a product law: with many of them its modes, the sign patterns, are too many to list.
+
+    Attributes:
+        right: maps points ``(n, dim)`` to booleans ``(n, n_wells)``: whether each such coordinate is in its right well.
+        masses: probability of each right well, shape ``(n_wells,)``, float64.
+    """
+
+    right: Callable[[Tensor], Tensor]
     masses: Tensor
 
 

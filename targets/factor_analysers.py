@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from .base import LOG_2PI, Marginal, Modes, Moments, PerDevice, normal, register_target
 from .draws import Estimate
+from .image_classifier import load_classifier
 from .image_networks import PIXELS, require_images, shipped_tensors
 
 REGION = 0.999  # share of a component inside its region
@@ -210,6 +211,10 @@ class FactorAnalysers:
             return probability
 
         return Marginal(name, lambda x: x @ constant.like(x), cdf)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Of a classifier trained on the same images: ``(..., dim)`` to ``(..., n_features)``."""
+        return load_classifier(self.images).features(x)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density, shape ``(..., dim)`` to ``(...)``."""

@@ -10,6 +10,7 @@ from torch.nn.functional import softplus
 
 from .base import register_target
 from .factor_analysers import FactorMixture, mixture_of
+from .image_classifier import load_classifier
 from .image_networks import PIXELS, FixedLayers, Layers, forward, layers_of, require_images, shipped_tensors
 
 BOUNDS = {"digits": 100.0, "mnist": 300.0}  # c, in nats
@@ -97,6 +98,10 @@ class ImageEnergy:
     @cached_property
     def _layers(self) -> FixedLayers:
         return FixedLayers(layers_of(self._tensors))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Of a classifier trained on the same images: ``(..., dim)`` to ``(..., n_features)``."""
+        return load_classifier(self.images).features(x)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Unnormalised log density, shape ``(..., dim)`` to ``(...)``."""

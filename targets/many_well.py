@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor
 
-from .base import LOG_2PI, Marginal, Modes, Moments, PerDevice, normal, one_digit, register_target
+from .base import LOG_2PI, Marginal, Modes, Moments, PerDevice, Wells, normal, one_digit, register_target
 from .checks import require_at_least
 from .double_well import DoubleWell
 from .draws import Estimate
@@ -79,6 +79,12 @@ class WellProduct(ABC):
             for power, of_normal in ((1, 0.0), (2, 1.0), (4, 3.0))
         )
         return Moments(torch.cat([first, second]), torch.cat([second - first**2, fourth - second**2]))
+
+    @cached_property
+    def wells(self) -> Wells:
+        """Signs of the coordinates that follow a well; masses by quadrature."""
+        right = 1 - self._factors.well.cdf(torch.zeros((), dtype=torch.float64))
+        return Wells(lambda x: x[..., self._factors.wells] > 0, right.repeat(self._n_wells))
 
     @cached_property
     def marginals(self) -> tuple[Marginal, ...]:

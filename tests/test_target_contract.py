@@ -98,6 +98,16 @@ def test_moments_have_their_shapes(subject: TargetSubject) -> None:
     check_knowledge.moments(subject)
 
 
+@having("wells")
+def test_every_point_is_in_one_well_of_each_coordinate(subject: TargetSubject) -> None:
+    check_knowledge.wells(subject)
+
+
+@having("features")
+def test_features_have_their_shapes(subject: TargetSubject) -> None:
+    check_knowledge.features(subject)
+
+
 @having("marginals")
 def test_distribution_functions_of_marginals_rise(subject: TargetSubject) -> None:
     check_knowledge.marginals(subject)
