@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from ..metrics.base import METRICS, Truth
-from ..metrics.weights import resampled
+from ..metrics.weights import resampled, rows_of
 from ..targets.base import TARGETS
 from ..targets.draws import Draws
 from ..targets.meter import derive_generator
@@ -63,13 +63,14 @@ class Evaluator:
         if not metrics:
             return {}
         try:
-            draws = self._prepared(run, record)
+            as_returned, resampled_once = self._prepared(run, record)
         except Exception as error:
             return {key: _nothing(metric, str(error)) for key, metric in metrics.items()}
         results, failures = {}, {}
         for key, item in metrics.items():
             try:
-                results[key] = self._one(run, draws, item)
+                takes_weights = METRICS.get(item.name).takes_weights
+                results[key] = self._one(run, as_returned if takes_weights else resampled_once, item)
             except Exception as error:  # a metric that fails leaves the others whole, and is tried again next time
                 failures[key] = _nothing(item, f"{type(error).__name__}: {error}")
         with contextlib.suppress(OSError):  # a read-only store is evaluated all the same; its values are not kept
@@ -77,16 +78,17 @@ class Evaluator:
             self.store.save_evaluation(run.run_id, table)
         return {**results, **failures}
 
-    def _prepared(self, run: RunSpec, record: Record) -> Draws:
-        """Draws of equal weight in a fixed random order, so that a metric may take the first n."""
-        draws = resampled(_to(self.store.draws(record), self.device), derive_generator("resampling", run.seed))
+    def _prepared(self, run: RunSpec, record: Record) -> tuple[Draws, Draws]:
+        """Draws as the sampler returned them, and of equal weight; in a fixed random order, to take the first n of."""
+        draws = _to(self.store.draws(record), self.device)
         permutation = torch.randperm(run.n_samples, generator=derive_generator("subsample", run.n_samples))
-        return dataclasses.replace(draws, samples=draws.samples[permutation.to(draws.samples.device)])
+        order = permutation.to(draws.samples.device)
+        return rows_of(draws, order), rows_of(resampled(draws, derive_generator("resampling", run.seed)), order)
 
     def _one(self, run: RunSpec, draws: Draws, item: MetricItem) -> dict[str, Any]:
         metric = METRICS.get(item.name)
         truth = self._truth(run, item.n_samples)
-        part = dataclasses.replace(draws, samples=draws.samples[: item.n_samples])
+        part = rows_of(draws, slice(item.n_samples))
         reason = metric.missing(part, truth)
         values = metric(part, truth, seed=run.seed)
         bad = [name for name, value in values.items() if not math.isfinite(value)]

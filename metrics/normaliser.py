@@ -1,8 +1,36 @@
-"""How good a sampler's own estimate of the target's log normaliser is."""
+"""The target's log normaliser as a sampler sees it: its own estimate, its bound, and the spread of its weights.
+
+EUBO and the forward ESS would need the sampler's density at exact draws, which stored draws do not hold: they are not
+offered.
+"""
+
+import torch
+from torch import Tensor
 
 from ..targets.draws import Draws
 from .base import Truth, Values, register_metric
 from .points import as_points, known
+
+MIN_DRAWS = 10_000  # fewer say little of heavy weights
+
+
+def effective_share(log_weights: Tensor) -> float:
+    """Effective sample size of weights over their number: (sum w)^2 / (n sum w^2).
+
+    Args:
+        log_weights: unnormalised, shape ``(n,)``; -inf is weight 0.
+    Returns:
+        Number from 1 / n to 1, without unit.
+    Raises:
+        ValueError: if a weight is NaN or infinite, or all are zero.
+    Reference: Kong, A note on importance sampling using standardized weights, tech. report 348, Chicago (1992).
+    """
+    log_weights = log_weights.detach().to(torch.float64)
+    largest = log_weights.max()
+    if not largest.isfinite() or log_weights.isnan().any():
+        raise ValueError(f"log_weights must have a finite maximum and no NaN, got maximum {largest.item()}")
+    weights = (log_weights - largest).exp()
+    return (weights.mean().square() / weights.square().mean()).item()
 
 
 @register_metric(
@@ -20,3 +48,41 @@ def log_z_error(draws: Draws, truth: Truth, *, seed: int) -> Values:
     estimate, exact = known(draws.log_z, "log_z"), known(truth.normaliser, "normaliser")
     bias = estimate.value - exact.value
     return {"log_z_error": abs(bias), "log_z_bias": bias, "log_z_std_error": estimate.std_error}
+
+
+@register_metric(
+    "elbo",
+    version=1,
+    needs=("log_density", "log_prob"),
+    unit="nats",
+    blind_to="lost modes",
+    direction="higher",
+    null=None,
+    min_draws=MIN_DRAWS,
+)
+def elbo(draws: Draws, truth: Truth, *, seed: int) -> Values:
+    """Evidence lower bound: mean over the draws of log_prob less the sampler's log density; log Z at the truth."""
+    return {"elbo": _log_ratio(draws, truth).mean().item()}
+
+
+@register_metric(
+    "ess_reverse",
+    version=1,
+    needs=("log_weights or log_density", "log_prob"),
+    unit="1",
+    blind_to="lost modes",
+    direction="higher",
+    null=None,
+    min_draws=MIN_DRAWS,
+)
+def ess_reverse(draws: Draws, truth: Truth, *, seed: int) -> Values:
+    """Effective share of the draws by their weights; by log_prob less log density where the sampler states none."""
+    as_points(draws.samples, "draws")
+    weights = draws.log_weights
+    return {"ess_reverse": effective_share(_log_ratio(draws, truth) if weights is None else weights)}
+
+
+def _log_ratio(draws: Draws, truth: Truth) -> Tensor:
+    """log_prob less the log density of the sampler, at its draws, shape ``(n,)``, float64."""
+    log_prob = known(truth.log_prob, "log_prob")(as_points(draws.samples, "draws"))
+    return log_prob - known(draws.log_density, "log_density").to(log_prob)

@@ -1,4 +1,4 @@
-"""Weighted draws, resampled once for the metrics that take none."""
+"""Weighted draws, resampled once for the metrics that take no weights."""
 
 import dataclasses
 
@@ -42,6 +42,10 @@ def resampled(draws: Draws, generator: Generator) -> Draws:
     """
     if draws.log_weights is None:
         return draws
-    index = systematic_indices(draws.log_weights, generator)
-    log_density = None if draws.log_density is None else draws.log_density[index]
-    return dataclasses.replace(draws, samples=draws.samples[index], log_weights=None, log_density=log_density)
+    return dataclasses.replace(rows_of(draws, systematic_indices(draws.log_weights, generator)), log_weights=None)
+
+
+def rows_of(draws: Draws, index: Tensor | slice) -> Draws:
+    """Some rows of the draws, with what belongs to each of them: their weights and densities."""
+    log_weights, log_density = (None if v is None else v[index] for v in (draws.log_weights, draws.log_density))
+    return dataclasses.replace(draws, samples=draws.samples[index], log_weights=log_weights, log_density=log_density)

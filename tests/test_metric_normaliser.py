@@ -1,12 +1,15 @@
-"""The error of a sampler's own log Z."""
+"""The error of a sampler's own log Z, its lower bound, and the spread of its weights."""
 
 import math
 
+import pytest
 import torch
+from torch import Generator, Tensor
 
 from samplerbench import samplers, targets
 from samplerbench.benchmarks.truth import build_truth
 from samplerbench.metrics.base import METRICS, Truth
+from samplerbench.metrics.normaliser import effective_share
 from samplerbench.targets import Draws, Meter
 from samplerbench.targets.draws import Estimate
 
@@ -31,3 +34,85 @@ def test_importance_sampling_of_a_gaussian_errs_by_its_stated_error() -> None:
     draws = fitted.draw(2_000, torch.Generator().manual_seed(1))
     values = METRICS.get("log_z_error")(draws, build_truth(target, 10, 0), seed=0)
     assert 0 < values["log_z_error"] < 4 * values["log_z_std_error"]
+
+
+LOG_Z, SHIFT, SD, N = 1.7, 0.4, 0.8, 40_000
+
+
+def log_normal(x: Tensor, mean: float, sd: float) -> Tensor:
+    return (-0.5 * ((x - mean) / sd).square() - math.log(sd) - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
+def gaussian_draws(sd: float = SD, *, n: int = N, dim: int = 2) -> tuple[Draws, Truth]:
+    """Draws of q = N(SHIFT, sd^2 I) with their density; the target is e^LOG_Z times N(0, I)."""
+    x = SHIFT + sd * torch.randn(n, dim, generator=Generator().manual_seed(0), dtype=torch.float64)
+    truth = Truth(log_prob=lambda x: LOG_Z + log_normal(x, 0.0, 1.0))
+    return Draws(samples=x, log_density=log_normal(x, SHIFT, sd)), truth
+
+
+def test_elbo_of_a_gaussian_is_log_z_less_its_divergence() -> None:
+    draws, truth = gaussian_draws()
+    assert draws.log_density is not None
+    assert truth.log_prob is not None
+    divergence = 0.5 * 2 * (SD**2 + SHIFT**2 - 1 - 2 * math.log(SD))  # KL(q || p), two coordinates
+    error = (truth.log_prob(draws.samples) - draws.log_density).std().item() / math.sqrt(N)
+    value = METRICS.get("elbo")(draws, truth, seed=0)["elbo"]
+    assert abs(value - (LOG_Z - divergence)) < 5 * error
+    assert value < LOG_Z - 20 * error
+
+
+def test_effective_share_of_a_gaussian_has_a_closed_form() -> None:
+    """1 / E w^2; of N(0, 1) by N(m, s^2), E w^2 = s^2 exp(m^2 / (2 s^2 - 1)) / (2 s^2 - 1)^.5 in each coordinate."""
+    sd = 1.3  # wider than the target: weights have a fourth moment
+    draws, truth = gaussian_draws(sd)
+    per_coordinate = sd**2 * math.exp(SHIFT**2 / (2 * sd**2 - 1)) / math.sqrt(2 * sd**2 - 1)
+    exact = per_coordinate**-2
+    assert draws.log_density is not None
+    assert truth.log_prob is not None
+    w = (truth.log_prob(draws.samples) - draws.log_density - LOG_Z).exp()
+    influence = 2 * w - w.square() * exact  # of (mean w)^2 / mean w^2, over its value: delta method
+    error = exact * influence.std().item() / math.sqrt(N)
+    value = METRICS.get("ess_reverse")(draws, truth, seed=0)["ess_reverse"]
+    assert abs(value - exact) < 5 * error < 0.1 * exact
+
+
+def test_exact_draws_with_the_exact_density_have_no_gap_and_all_are_effective() -> None:
+    truth = Truth(log_prob=lambda x: LOG_Z + log_normal(x, SHIFT, SD))
+    draws, _ = gaussian_draws()
+    assert math.isclose(METRICS.get("elbo")(draws, truth, seed=0)["elbo"], LOG_Z, rel_tol=1e-12)
+    assert math.isclose(METRICS.get("ess_reverse")(draws, truth, seed=0)["ess_reverse"], 1, rel_tol=1e-12)
+
+
+def test_effective_share_by_hand_and_on_any_scale() -> None:
+    log_weights = torch.tensor([1.0, 2.0, 3.0, 0.0]).log() + 1_000
+    assert math.isclose(effective_share(log_weights.double()), 36 / (4 * 14), rel_tol=1e-4)  # float32 at 1,000
+    assert math.isclose(effective_share(torch.tensor([1.0, 2.0, 3.0, 0.0]).log()), 36 / (4 * 14), rel_tol=1e-6)
+    for bad in (math.nan, math.inf, -math.inf):
+        with pytest.raises(ValueError, match="log_weights must have a finite maximum and no NaN"):
+            effective_share(torch.full((3,), bad))
+
+
+def test_weights_that_the_sampler_states_come_before_its_density() -> None:
+    draws, truth = gaussian_draws()
+    weights = torch.randn(N, generator=Generator().manual_seed(1))
+    weighted = Draws(samples=draws.samples, log_weights=weights, log_density=draws.log_density)
+    value = METRICS.get("ess_reverse")(weighted, truth, seed=0)["ess_reverse"]
+    assert value == effective_share(weights)
+    assert abs(value - math.exp(-1)) < 0.05  # lognormal weights: 1 / exp(variance)
+
+
+def test_too_few_draws_or_neither_weights_nor_density_is_nan_with_its_reason() -> None:
+    metric = METRICS.get("ess_reverse")
+    draws, truth = gaussian_draws(n=9_999)
+    assert metric.missing(draws, truth) == "needs at least 10000 draws, got 9999"
+    assert math.isnan(metric(draws, truth, seed=0)["ess_reverse"])
+    assert math.isnan(METRICS.get("elbo")(draws, truth, seed=0)["elbo"])
+    bare = Draws(samples=draws.samples)
+    assert metric.missing(bare, truth) == "needs log_weights or log_density"
+    assert metric.missing(bare, Truth()) == "needs log_weights or log_density, log_prob"
+    assert METRICS.get("elbo").missing(bare, truth) == "needs log_density"
+
+
+def test_metrics_of_weights_say_that_they_take_them() -> None:
+    taking = {name for name in METRICS.names() if METRICS.get(name).takes_weights}
+    assert taking == {"elbo", "ess_reverse"}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from samplerbench.metrics.weights import resampled, systematic_indices
+from samplerbench.metrics.weights import resampled, rows_of, systematic_indices
 from samplerbench.targets import Draws
 
 
@@ -64,3 +64,18 @@ def test_rows_of_weight_zero_are_never_taken() -> None:
 def test_weights_without_a_meaning_are_refused(bad: float) -> None:
     with pytest.raises(ValueError, match="log_weights must have a finite maximum and no NaN, got maximum"):
         systematic_indices(torch.full((3,), bad), Generator())
+
+
+def test_rows_keep_what_belongs_to_them() -> None:
+    x = normal(6, 2)
+    draws = Draws(samples=x, log_weights=x[:, 0], log_density=x[:, 1], chains=x.reshape(2, 3, 2))
+    taken = rows_of(draws, torch.tensor([4, 1]))
+    assert torch.equal(taken.samples, x[[4, 1]])
+    assert taken.log_weights is not None
+    assert taken.log_density is not None
+    assert torch.equal(taken.log_weights, x[[4, 1], 0])
+    assert torch.equal(taken.log_density, x[[4, 1], 1])
+    assert taken.chains is draws.chains
+    bare = rows_of(Draws(samples=x), slice(3))
+    assert torch.equal(bare.samples, x[:3])
+    assert bare.log_weights is bare.log_density is None
