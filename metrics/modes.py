@@ -40,9 +40,7 @@ def total_variation(shares: Tensor, masses: Tensor) -> float:
     Returns:
         Number between 0 and 1.
     """
-    masses = masses.to(shares)
-    outside = (1 - masses.sum()).clamp(min=0)
-    return 0.5 * (shares - torch.cat([masses, outside[None]])).abs().sum().item()
+    return 0.5 * (shares - _with_outside(masses.to(shares))).abs().sum().item()
 
 
 def count_found(shares: Tensor, masses: Tensor, n_samples: int) -> tuple[int, int]:
@@ -59,6 +57,45 @@ def count_found(shares: Tensor, masses: Tensor, n_samples: int) -> tuple[int, in
     asked = masses * n_samples >= MIN_EXPECTED
     found = asked & (shares[:-1] >= FOUND_SHARE * masses)
     return int(found.sum()), int(asked.sum())
+
+
+def entropic_coverage(shares: Tensor) -> float:
+    """Entropy of the histogram over the modes in units of its largest value, log K.
+
+    Args:
+        shares: shape ``(K + 1,)``; the last, outside all modes, does not count, and the others are normalised.
+    Returns:
+        Number between 0 and 1: 1 for equal shares; 0 if all points are in one mode, or none in any; nan for K = 1.
+    Reference: Blessing et al., Beyond ELBOs, ICML 2024, section 4.
+    """
+    n_modes = len(shares) - 1
+    inside = shares[:-1].sum()
+    if n_modes == 1:
+        return math.nan
+    return _entropy(shares[:-1] / inside) / math.log(n_modes) if inside > 0 else 0.0
+
+
+def jensen_shannon(shares: Tensor, masses: Tensor) -> float:
+    """Jensen-Shannon divergence between mode shares and masses in nats, the outside included.
+
+    Args:
+        shares, masses: as in ``total_variation``.
+    Returns:
+        Number between 0 and log 2.
+    """
+    masses = _with_outside(masses.to(shares))
+    divergence = _entropy(0.5 * (shares + masses)) - 0.5 * (_entropy(shares) + _entropy(masses))
+    return min(max(divergence, 0.0), math.log(2))
+
+
+def _with_outside(masses: Tensor) -> Tensor:
+    """Masses with that outside all modes behind them."""
+    return torch.cat([masses, (1 - masses.sum()).clamp(min=0)[None]])
+
+
+def _entropy(probabilities: Tensor) -> float:
+    """In nats."""
+    return -torch.xlogy(probabilities, probabilities).sum().item()
 
 
 @register_metric("mode_tv", version=1, needs=("modes",), unit="1", blind_to="the shape inside a mode")
@@ -97,6 +134,38 @@ def mode_recall(draws: Draws, truth: Truth, *, seed: int) -> Values:
     """Share of the modes asked for that were found; nan if the draws are too few to ask for any."""
     found, asked = _found_and_asked(draws, truth)
     return {"mode_recall": found / asked if asked else math.nan}
+
+
+@register_metric(
+    "emc",
+    version=1,
+    needs=("modes",),
+    unit="1",
+    blind_to="shapes, which mode has which share, points outside all modes",
+    direction=None,
+    null=None,
+    outputs=("emc", "emc_exact"),
+)
+def emc(draws: Draws, truth: Truth, *, seed: int) -> Values:
+    """Entropic mode coverage: entropy of the draws' mode histogram over log K; emc_exact is that of the true masses."""
+    modes = known(truth.modes, "modes")
+    exact = _with_outside(modes.masses.to(torch.float64))
+    return {"emc": entropic_coverage(mode_shares(draws.samples, modes)), "emc_exact": entropic_coverage(exact)}
+
+
+@register_metric(
+    "mode_js",
+    version=1,
+    needs=("modes",),
+    unit="1",
+    blind_to="the shape inside a mode",
+    direction="higher",
+    null=None,
+)
+def mode_js(draws: Draws, truth: Truth, *, seed: int) -> Values:
+    """1 less the Jensen-Shannon divergence, over log 2, between the draws' mode weights and the true ones."""
+    modes = known(truth.modes, "modes")
+    return {"mode_js": 1 - jensen_shannon(mode_shares(draws.samples, modes), modes.masses) / math.log(2)}
 
 
 def _found_and_asked(draws: Draws, truth: Truth) -> tuple[int, int]:

@@ -5,11 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from samplerbench import targets
 from samplerbench.benchmarks import evaluate_store
 from samplerbench.benchmarks.evaluate import COLUMNS
-from samplerbench.benchmarks.plan import Suite, parse_suite
-from samplerbench.benchmarks.store import StoreError
+from samplerbench.benchmarks.plan import Suite, make_plan, parse_suite
+from samplerbench.benchmarks.run import execute
+from samplerbench.benchmarks.store import Plan, Store, StoreError
+from samplerbench.benchmarks.truth import build_truth
+from samplerbench.metrics.normaliser import effective_share
+from samplerbench.metrics.sliced import sliced_wasserstein
+from samplerbench.targets import derive_generator
 
 Run = Callable[[Suite, Path], None]
 
@@ -96,3 +103,42 @@ def test_values_of_other_draws_are_not_kept(make_suite: Callable[..., Suite], ru
     assert set(evaluate_store(tmp_path)["value"].dropna()) == {7.0}  # kept
     cache.write_text(json.dumps({**table, "draws_sha256": "of other draws"}))
     assert evaluate_store(tmp_path).equals(first)
+
+
+IMPORTANCE = Path(__file__).parent / "plugins" / "importance.py"
+
+
+def test_metrics_of_weights_take_draws_as_they_are_and_others_resampled_ones(tmp_path: Path) -> None:
+    target, n, n_metric = targets.get("gaussian2"), 11_000, 10_000
+    names = ("elbo", "ess_reverse", "sliced_w2")
+    metrics = [{"name": name, "n_samples": n_metric} for name in names]
+    table = {"n_samples": n, "metrics": metrics, "targets": ["gaussian2"], "samplers": ["importance"]}
+    suite, store = parse_suite(table, "weighted"), Store(tmp_path)
+    (run,) = make_plan(suite, plugins=[IMPORTANCE])
+    with store.locked():
+        store.write_plan(Plan(suite.name, suite.description, list(suite.metrics), [run]), set())
+        store.save(*execute(run))
+    record = store.record(run.run_id)
+    assert record is not None
+    draws = store.draws(record)
+    assert draws.log_weights is not None
+    assert draws.log_density is not None
+
+    value = evaluate_store(tmp_path).set_index("metric")["value"]
+    first = torch.randperm(n, generator=derive_generator("subsample", n))[:n_metric]
+    x, log_weights = draws.samples[first].double(), draws.log_weights[first]
+    log_ratio = target.log_prob(x) - draws.log_density[first]
+    assert value["elbo"] == pytest.approx(log_ratio.mean().item(), rel=1e-12)
+    assert value["ess_reverse"] == pytest.approx(effective_share(log_weights), rel=1e-12)
+    assert 0.1 < value["ess_reverse"] < 0.9
+    truth = build_truth(target, n_metric, run.seed).samples
+    assert truth is not None
+    assert value["sliced_w2"] < 0.2 * sliced_wasserstein(x, truth)
+
+
+def test_too_few_draws_are_a_reason(make_suite: Callable[..., Suite], run_here: Run, tmp_path: Path) -> None:
+    table = {"metrics": ["rare_recall"], "targets": ["ring8"], "samplers": ["misbehaving"], "n_samples": 100}
+    run_here(parse_suite(table, "few"), tmp_path)
+    (row,) = evaluate_store(tmp_path).to_dict("records")
+    assert np.isnan(row["value"])
+    assert row["reason"] == "needs at least 160 draws, got 100"

@@ -3,11 +3,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binom
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import binom, entropy
 from torch import Generator, Tensor
 
 from samplerbench.metrics.base import METRICS, Truth
-from samplerbench.metrics.modes import count_found, mode_shares, total_variation
+from samplerbench.metrics.modes import count_found, entropic_coverage, jensen_shannon, mode_shares, total_variation
 from samplerbench.targets import Draws, Modes
 
 
@@ -74,3 +75,51 @@ def test_recall_is_unknown_where_no_mode_is_asked_for() -> None:
 def test_one_point_is_refused() -> None:
     with pytest.raises(ValueError, match="n >= 2"):
         mode_shares(points(1, 0), labelled([1.0]))
+
+
+def shares(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def test_coverage_agrees_with_scipy_and_leaves_out_the_outside() -> None:
+    value = entropic_coverage(shares(0.4, 0.0, 0.3, 0.1, 0.2))
+    assert math.isclose(value, entropy([0.4, 0.0, 0.3, 0.1], base=4), rel_tol=1e-12)  # scipy divides by the sum
+
+
+def test_coverage_of_equal_shares_one_mode_and_none() -> None:
+    assert math.isclose(entropic_coverage(shares(0.3, 0.3, 0.3, 0.1)), 1, rel_tol=1e-12)
+    assert entropic_coverage(shares(0.9, 0.0, 0.0, 0.1)) == 0
+    assert entropic_coverage(shares(0.0, 0.0, 0.0, 1.0)) == 0
+    assert math.isnan(entropic_coverage(shares(0.9, 0.1)))  # one mode
+
+
+def test_coverage_of_exact_draws_is_short_of_the_law_s_by_the_bias_of_an_entropy() -> None:
+    """E H of n draws in K cells is H - (K - 1) / 2n to first order (Miller, 1955)."""
+    masses, n, n_repeats, generator = shares(0.5, 0.3, 0.2), 500, 400, Generator().manual_seed(0)
+    values = []
+    for _ in range(n_repeats):
+        counts = torch.multinomial(masses, n, replacement=True, generator=generator).bincount(minlength=4)
+        values.append(entropic_coverage(counts / n) * math.log(3))
+    expected = entropy(masses.numpy()) - 2 / (2 * n)
+    assert abs(np.mean(values) - expected) < 5 * np.std(values, ddof=1) / math.sqrt(n_repeats)
+
+
+@pytest.mark.parametrize("masses", [(0.4, 0.3, 0.2), (0.5, 0.25, 0.25), (1.0, 0.0, 0.0)])
+def test_jensen_shannon_agrees_with_scipy(masses: tuple[float, ...]) -> None:
+    of_draws = shares(0.5, 0.0, 0.3, 0.2)
+    expected = jensenshannon(of_draws.numpy(), [*masses, max(0.0, 1 - sum(masses))]) ** 2  # scipy takes the root
+    assert math.isclose(jensen_shannon(of_draws, shares(*masses)), expected, rel_tol=1e-12)
+
+
+def test_jensen_shannon_of_equal_and_of_disjoint_histograms() -> None:
+    assert jensen_shannon(shares(0.5, 0.3, 0.2), shares(0.5, 0.3)) < 1e-15
+    assert math.isclose(jensen_shannon(shares(0.0, 0.0, 1.0), shares(0.5, 0.5)), math.log(2), rel_tol=1e-12)
+
+
+def test_metrics_of_the_histogram_s_entropy() -> None:
+    draws, truth = Draws(samples=points(70, 5, 20, 5)), Truth(modes=labelled([0.5, 0.3, 0.15]))
+    values = METRICS.get("emc")(draws, truth, seed=0)
+    assert math.isclose(values["emc"], entropy([70, 5, 20], base=3), rel_tol=1e-12)
+    assert math.isclose(values["emc_exact"], entropy([0.5, 0.3, 0.15], base=3), rel_tol=1e-12)
+    expected = 1 - jensenshannon([70, 5, 20, 5], [50, 30, 15, 5], base=2) ** 2
+    assert math.isclose(METRICS.get("mode_js")(draws, truth, seed=0)["mode_js"], expected, rel_tol=1e-12)
