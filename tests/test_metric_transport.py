@@ -1,8 +1,10 @@
 import math
+from typing import Literal
 
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
+from scipy.stats import wasserstein_distance
 from torch import Generator, Tensor
 
 from samplerbench.metrics.base import METRICS, Truth
@@ -40,6 +42,29 @@ def test_gaussians_on_the_line_have_their_closed_form() -> None:
     assert abs(value**2 - exact) < 5 * error
 
 
+@pytest.mark.parametrize("order", [1, 2])
+def test_agrees_with_pot_s_own_cost(order: Literal[1, 2]) -> None:
+    import ot
+
+    x, y = normal(250, 3), 2 * normal(250, 3, seed=1) + 0.3
+    metric = "euclidean" if order == 1 else "sqeuclidean"
+    independent = ot.emd2([], [], ot.dist(x.numpy(), y.numpy(), metric=metric)) ** (1 / order)
+    assert math.isclose(wasserstein(x, y, order=order), independent, rel_tol=1e-8)
+
+
+def test_order_1_agrees_with_the_optimal_assignment() -> None:
+    x, y = normal(200, 3), 2 * normal(200, 3, seed=1) + 0.3
+    cost = (x[:, None] - y).norm(dim=-1).numpy()
+    rows, columns = linear_sum_assignment(cost)
+    assert math.isclose(wasserstein(x, y, order=1), cost[rows, columns].mean(), rel_tol=1e-10)
+
+
+def test_order_1_on_the_line_is_that_of_scipy_and_below_order_2() -> None:
+    x, y = normal(500, 1), 2 * normal(500, 1, seed=1) + 0.3
+    assert math.isclose(wasserstein(x, y, order=1), wasserstein_distance(x[:, 0], y[:, 0]), rel_tol=1e-10)
+    assert wasserstein(x, y, order=1) < wasserstein(x, y)  # Jensen's inequality
+
+
 def test_a_solver_that_stops_early_is_an_error() -> None:
     with (
         pytest.warns(UserWarning, match="numItermax"),
@@ -55,5 +80,6 @@ def test_sizes_must_match() -> None:
 
 def test_metric_is_the_distance_in_the_view() -> None:
     draws, samples = Draws(samples=normal(50, 2).exp().float()), normal(50, 2, seed=1).exp()
-    value = METRICS.get("w2")(draws, Truth(samples=samples, view=torch.log), seed=0)
-    assert value == {"w2": wasserstein(draws.samples.double().log(), samples.log())}
+    truth, x, y = Truth(samples=samples, view=torch.log), draws.samples.double().log(), samples.log()
+    assert METRICS.get("w2")(draws, truth, seed=0) == {"w2": wasserstein(x, y)}
+    assert METRICS.get("w1")(draws, truth, seed=0) == {"w1": wasserstein(x, y, order=1)}
