@@ -10,6 +10,7 @@ from ..targets.draws import Draws
 from .base import Predictive, Truth, Values, register_metric
 from .points import as_points, known
 
+N_BINS = 10
 ROWS_PER_BLOCK = 1_000  # parameters whose predictions are held at once
 
 
@@ -29,6 +30,24 @@ def log_predictive(x: Tensor, predictive: Predictive) -> Tensor:
         log_odds = predictive.log_odds(block)
         parts.append(logsigmoid(torch.stack([-log_odds, log_odds])).logsumexp(1))
     return torch.stack(parts).logsumexp(0) - math.log(len(x))
+
+
+def calibration_error(probability: Tensor, labels: Tensor, *, n_bins: int = N_BINS) -> float:
+    """Expected calibration error: mean over the rows of |share of class 1 - mean probability| of their bin.
+
+    Args:
+        probability: of class 1, shape ``(n_rows,)``.
+        labels: whether the class is 1, shape ``(n_rows,)``.
+        n_bins: equal bins of the probability, [0, 1 / n_bins), ..., [1 - 1 / n_bins, 1].
+    Returns:
+        Number between 0 and 1.
+    Reference: Naeini et al., Obtaining well calibrated probabilities using Bayesian binning, AAAI 2015.
+    """
+    probability = probability.to(torch.float64)
+    index = (probability * n_bins).long().clamp(max=n_bins - 1)
+    gap = torch.zeros(n_bins, dtype=torch.float64, device=probability.device)
+    gap.index_add_(0, index, labels.to(probability) - probability)
+    return gap.abs().sum().item() / len(probability)
 
 
 @register_metric(
@@ -59,6 +78,20 @@ def nll(draws: Draws, truth: Truth, *, seed: int) -> Values:
     """Negative log likelihood of the posterior predictive on held-out rows."""
     log_probability, labels = _prediction(draws, truth)
     return {"nll": -torch.where(labels, log_probability[1], log_probability[0]).mean().item()}
+
+
+@register_metric(
+    "ece",
+    version=1,
+    needs=("predictive",),
+    unit="1",
+    blind_to="how sharp predictions are: the share of class 1, predicted for every row, has none",
+    null=None,
+)
+def ece(draws: Draws, truth: Truth, *, seed: int) -> Values:
+    """Expected calibration error of the posterior predictive on held-out rows, 10 equal bins of P(class 1)."""
+    log_probability, labels = _prediction(draws, truth)
+    return {"ece": calibration_error(log_probability[1].exp(), labels)}
 
 
 def _prediction(draws: Draws, truth: Truth) -> tuple[Tensor, Tensor]:

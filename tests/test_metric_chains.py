@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.stats import norm, rankdata
+from scipy.stats import multivariate_normal, norm, rankdata
 from torch import Generator, Tensor
 
 from samplerbench.metrics.base import METRICS, Truth
@@ -52,6 +52,32 @@ def test_ess_of_an_autoregression_is_its_closed_form() -> None:
     assert abs(smallest_ess(autoregression(n_chains, n_kept, rho)) / exact - 1) < 0.25  # five times the spread, .05
 
 
+def test_tail_ess_of_an_autoregression_is_that_of_its_quantile_s_indicator() -> None:
+    """Autocorrelations of [x <= q] from the bivariate normal distribution function; both tails are alike."""
+    n_chains, n_kept, rho, tail = 16, 1_000, 0.6, 0.05
+    q = norm.ppf(tail)
+    joint = [multivariate_normal([0, 0], [[1, rho**t], [rho**t, 1]]).cdf([q, q]) for t in range(1, 40)]
+    exact = n_chains * n_kept / (1 + 2 * sum((p - tail**2) / (tail * (1 - tail)) for p in joint))
+    value = smallest_ess(autoregression(n_chains, n_kept, rho), "tail")
+    assert abs(value / exact - 1) < 0.25  # five times the spread, .05
+    assert value > 1.3 * n_chains * n_kept * (1 - rho) / (1 + rho)  # the bulk's is smaller
+
+
+def test_tail_ess_sees_chains_of_another_width() -> None:
+    chains = normal(8, 500, 1)
+    chains[:4] *= 3
+    assert smallest_ess(chains, "tail") < 0.1 * smallest_ess(chains)
+
+
+def test_tail_ess_agrees_with_arviz() -> None:
+    import arviz
+
+    chains = normal(4, 101, 3).cumsum(1)
+    posterior = arviz.convert_to_dataset({"x": chains.numpy()})
+    expected = arviz.ess(posterior, method="tail")["x"].to_numpy().min()
+    assert math.isclose(smallest_ess(chains, "tail"), expected, rel_tol=1e-12)
+
+
 def test_ess_is_that_of_the_worst_coordinate() -> None:
     slow = autoregression(8, 500, 0.9)
     assert smallest_ess(torch.cat([normal(8, 500, 1, seed=1), slow], -1)) == smallest_ess(slow)
@@ -80,6 +106,7 @@ def test_metrics_read_the_chains_of_the_draws() -> None:
     draws = Draws(samples=chains.reshape(-1, 2), chains=chains)
     assert METRICS.get("rhat")(draws, Truth(), seed=0) == {"rhat": worst_rhat(chains)}
     assert METRICS.get("ess_bulk")(draws, Truth(), seed=0) == {"ess_bulk": smallest_ess(chains)}
+    assert METRICS.get("ess_tail")(draws, Truth(), seed=0) == {"ess_tail": smallest_ess(chains, "tail")}
     assert METRICS.get("rhat").missing(Draws(samples=chains[0]), Truth()) == "needs chains"
 
 
@@ -87,3 +114,4 @@ def test_a_coordinate_that_never_moves_has_no_effective_size() -> None:
     chains = torch.randn(4, 50, 2, generator=Generator().manual_seed(0))
     chains[..., 1] = 1.0
     assert math.isnan(smallest_ess(chains))
+    assert math.isnan(smallest_ess(chains, "tail"))

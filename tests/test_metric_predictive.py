@@ -1,12 +1,14 @@
 import math
 
+import numpy as np
 import pytest
 import torch
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, log_loss
 from torch import Generator, Tensor
 
 from samplerbench.metrics.base import METRICS, Predictive, Truth
-from samplerbench.metrics.predictive import log_predictive
+from samplerbench.metrics.predictive import calibration_error, log_predictive
 from samplerbench.targets import Draws
 
 ROWS = torch.randn(30, 2, generator=Generator().manual_seed(0), dtype=torch.float64)
@@ -52,3 +54,30 @@ def test_averaging_probabilities_is_better_than_the_average_draw(draws: Draws) -
 def test_certainty_of_the_wrong_class_costs_its_log_odds() -> None:
     truth = Truth(predictive=Predictive(lambda x: torch.full((len(x), 1), -1e4, dtype=torch.float64), torch.ones(1)))
     assert METRICS.get("nll")(Draws(samples=torch.zeros(2, 1)), truth, seed=0)["nll"] == 1e4
+
+
+def test_calibration_error_agrees_with_scikit_learn(draws: Draws) -> None:
+    mean = predict(draws.samples.double()).mean(0).numpy()
+    share, predicted = calibration_curve(LABELS, mean, n_bins=10)  # of the bins that are not empty
+    n_in_bin = np.histogram(mean, bins=10, range=(0, 1))[0]
+    expected = (n_in_bin[n_in_bin > 0] / len(mean)) @ np.abs(share - predicted)
+    value = METRICS.get("ece")(draws, Truth(predictive=Predictive(log_odds, LABELS)), seed=0)["ece"]
+    assert math.isclose(value, expected, rel_tol=1e-10)
+    assert value > 0
+
+
+def test_calibration_error_by_hand_with_the_ends() -> None:
+    """Bin 0 holds 0 and .05 with one label 1; bin 9 holds .95 and 1, both 1."""
+    probability = torch.tensor([0.0, 0.05, 0.95, 1.0])
+    value = calibration_error(probability, torch.tensor([False, True, True, True]))
+    assert math.isclose(value, (abs(1 - 0.05) + abs(2 - 1.95)) / 4, rel_tol=1e-6)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.2])
+def test_calibration_error_of_a_shifted_probability_is_the_shift(shift: float) -> None:
+    """Stated p - shift where p is true: |bin gap| has the mean ``shift``, or sqrt(2 v / pi n_bin) without one."""
+    n, generator = 100_000, Generator().manual_seed(0)
+    p = 0.2 + 0.8 * torch.rand(n, generator=generator, dtype=torch.float64)
+    labels = torch.rand(n, generator=generator, dtype=torch.float64) < p
+    value = calibration_error(p - shift, labels)
+    assert abs(value - shift) < 5 * math.sqrt(10 * 0.25 / n)  # the errors of 10 bins, added up at their worst
