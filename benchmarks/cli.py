@@ -58,6 +58,9 @@ MAX_DETAILED = 5  # targets whose checks are shown one by one; more are shown by
 FAILURES = ("failed", "killed", "timeout", "missing")  # exit code 1; a diverged run is a result
 Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file that registers more; repeatable.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where it is computed.")]
+FloorsOption = Annotated[
+    bool, typer.Option(help="Compute floors that are missing, minutes per target, once: they are kept in the cache.")
+]
 StoreArgument = Annotated[Path, typer.Argument(help="Directory of a store, as `run` made it.")]
 
 
@@ -103,6 +106,7 @@ def run(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one per core, on CUDA one.")] = None,
     device: DeviceOption = Device.CPU,
     plugin: Plugins = None,
+    floors: FloorsOption = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and run nothing.")] = False,
 ) -> None:
     """Run a suite, continue where an earlier call stopped, and print its leaderboard."""
@@ -140,7 +144,7 @@ def run(
             on_start=lambda spec: progress.start(spec.title),
             on_end=lambda outcome: progress.end(outcome.spec.title, _outcome_line(outcome)),
         )
-    _write_and_print(directory, directory, device)
+    _write_and_print(directory, directory, device, floors=floors)
     failures = frame[frame["status"].isin(FAILURES)]
     for _, row in failures.iterrows():
         typer.echo(
@@ -155,10 +159,11 @@ def leaderboard(
     store: StoreArgument,
     to: Annotated[Path | None, typer.Option(help="Directory of the files; default the store.")] = None,
     device: DeviceOption = Device.CPU,
+    floors: FloorsOption = True,
 ) -> None:
     """Evaluate a store: leaderboard.csv, leaderboard.md, metrics.csv and provenance.json."""
     _check_device(device)
-    _write_and_print(store, to or store, device)
+    _write_and_print(store, to or store, device, floors=floors)
 
 
 @app.command()
@@ -302,7 +307,7 @@ def _print_table(frame: "pd.DataFrame") -> None:
     Console(width=None if sys.stdout.isatty() else 160, markup=False).print(table)
 
 
-def _write_and_print(store: Path, to: Path, device: Device) -> None:
+def _write_and_print(store: Path, to: Path, device: Device, *, floors: bool) -> None:
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
@@ -316,6 +321,7 @@ def _write_and_print(store: Path, to: Path, device: Device) -> None:
         metrics = evaluate_store(
             store,
             device=device.value,
+            compute_floors=floors,
             on_start=lambda run: progress.start(run.title),
             on_end=lambda run: progress.end(run.title),
         )

@@ -16,7 +16,7 @@ from ..targets.base import TARGETS
 from ..targets.draws import Draws
 from ..targets.meter import derive_generator
 from ..targets.registry import load_plugin
-from .floors import load_floor
+from .floor_finder import FloorFinder
 from .plan import MetricItem, RunSpec
 from .store import ARRAYS, Plan, Record, Store, StoreError
 from .truth import TruthSource
@@ -30,8 +30,9 @@ COLUMNS = [
 class Evaluator:
     """Computes metric values of runs and keeps them in the store, so that an evaluation goes on where it stopped."""
 
-    def __init__(self, store: Store, device: str = "cpu") -> None:
+    def __init__(self, store: Store, floors: FloorFinder, device: str = "cpu") -> None:
         self.store = store
+        self.floors = floors
         self.device = device
         self._truths: dict[str, TruthSource] = {}
 
@@ -48,7 +49,7 @@ class Evaluator:
         else:
             absent = {key: metric for key, metric in wanted.items() if key not in cached}
             results = {**cached, **self._computed(run, record, cached, absent)}
-        return [row for key, metric in wanted.items() for row in _rows(run, status, metric, results[key])]
+        return [row for key, metric in wanted.items() for row in self._rows(run, status, metric, results[key])]
 
     def _cached(self, run: RunSpec, record: Record | None) -> dict[str, Any]:
         """Values kept of earlier evaluations of the same draws."""
@@ -95,6 +96,33 @@ class Evaluator:
         kept = {name: math.nan if name in bad else value for name, value in values.items()}
         return {"values": kept, "reason": reason or (f"{', '.join(bad)} not finite" if bad else "")}
 
+    def _rows(self, run: RunSpec, status: str, item: MetricItem, result: dict[str, Any]) -> list[dict[str, Any]]:
+        metric = METRICS.get(item.name)
+        floor = self.floors.find(run, item)
+        rows = []
+        for name, number in result["values"].items():
+            value = math.nan if number is None else float(number)
+            known = floor if name == metric.name and math.isfinite(value) else None
+            rows.append(
+                {
+                    "run_id": run.run_id,
+                    "target": run.target_label,
+                    "sampler": run.sampler_label,
+                    "seed": run.seed,
+                    "status": status,
+                    "metric": name,
+                    "n_samples": item.n_samples,
+                    "value": value,
+                    "floor": known.value if known else math.nan,
+                    "ratio": known.ratio(value) if known else math.nan,
+                    "z": known.z(value) if known else math.nan,
+                    "p": known.p(value) if known else math.nan,
+                    "at_floor": known.at_floor(value) if known else None,
+                    "reason": result["reason"],
+                }
+            )
+        return rows
+
     def _truth(self, run: RunSpec, n_samples: int) -> Truth:
         key = repr((run.target, run.target_parameters))
         if key not in self._truths:
@@ -108,6 +136,7 @@ def evaluate_store(
     store: Path | str,
     *,
     device: str = "cpu",
+    compute_floors: bool = False,
     on_start: Callable[[RunSpec], None] = lambda run: None,
     on_end: Callable[[RunSpec], None] = lambda run: None,
 ) -> pd.DataFrame:
@@ -116,17 +145,17 @@ def evaluate_store(
     Args:
         store: directory of a store.
         device: "cpu" or "cuda", where the metrics are computed.
+        compute_floors: whether floors that are neither shipped nor cached are computed, which takes minutes each.
         on_start, on_end: called before and after every run.
     Returns:
         Tidy frame, one row per run and value: run_id, target, sampler, seed, status, metric, n_samples, value, floor,
-        ratio, z, p, at_floor, reason. The floor is nan where none is shipped (``python -m
-        samplerbench.benchmarks.floors`` computes it) or where target parameters differ from the registered ones.
+        ratio, z, p, at_floor, reason. The floor is nan where there is none.
     Raises:
         StoreError: if the directory is not a store.
     """
     directory = Store(store)
     plan = directory.plan()
-    evaluator = Evaluator(directory, device)
+    evaluator = Evaluator(directory, FloorFinder(plan.metrics, compute=compute_floors), device)
     rows = []
     for run, record, problem in records(directory, plan):
         on_start(run)
@@ -155,36 +184,6 @@ def _key(item: MetricItem) -> str:
 
 def _nothing(item: MetricItem, reason: str) -> dict[str, Any]:
     return {"values": dict.fromkeys(METRICS.get(item.name).outputs, math.nan), "reason": reason}
-
-
-def _rows(run: RunSpec, status: str, item: MetricItem, result: dict[str, Any]) -> list[dict[str, Any]]:
-    metric = METRICS.get(item.name)
-    floor = None
-    if metric.null is not None and not run.target_parameters:
-        floor = load_floor(run.target, run.target_version, metric.name, metric.version, item.n_samples)
-    rows = []
-    for name, number in result["values"].items():
-        value = math.nan if number is None else float(number)
-        known = floor if name == metric.name and math.isfinite(value) else None
-        rows.append(
-            {
-                "run_id": run.run_id,
-                "target": run.target_label,
-                "sampler": run.sampler_label,
-                "seed": run.seed,
-                "status": status,
-                "metric": name,
-                "n_samples": item.n_samples,
-                "value": value,
-                "floor": known.value if known else math.nan,
-                "ratio": known.ratio(value) if known else math.nan,
-                "z": known.z(value) if known else math.nan,
-                "p": known.p(value) if known else math.nan,
-                "at_floor": known.at_floor(value) if known else None,
-                "reason": result["reason"],
-            }
-        )
-    return rows
 
 
 def _to(draws: Draws, device: str) -> Draws:

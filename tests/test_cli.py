@@ -58,14 +58,14 @@ def test_run_leaderboard_and_figures_from_a_plug_in(suite: Path, plugin: Path, t
     dry = samplerbench("run", suite, "--plugin", plugin, "--dry-run", at=tmp_path)
     assert "plain_normal / well / seed 0" in dry.stdout
     assert not (tmp_path / "store").exists()
-    run = samplerbench("run", suite, "--plugin", plugin, "--workers", 1, at=tmp_path)
+    run = samplerbench("run", suite, "--plugin", plugin, "--workers", 1, "--no-floors", at=tmp_path)
     assert run.returncode == 0, run.stderr
     assert re.search(r"well +ok", run.stdout)
     assert "[1/1] plain_normal / well / seed 0" in run.stderr
     store = tmp_path / "store" / "mine"
     for name in ("leaderboard.csv", "leaderboard.md", "metrics.csv", "provenance.json"):
         assert (store / name).stat().st_size > 0
-    written = samplerbench("leaderboard", store, "--to", tmp_path / "elsewhere", at=tmp_path)
+    written = samplerbench("leaderboard", store, "--to", tmp_path / "elsewhere", "--no-floors", at=tmp_path)
     assert written.returncode == 0, written.stderr
     assert (tmp_path / "elsewhere" / "leaderboard.csv").read_bytes() == (store / "leaderboard.csv").read_bytes()
     figures = samplerbench("figures", store, at=tmp_path)
@@ -75,9 +75,9 @@ def test_run_leaderboard_and_figures_from_a_plug_in(suite: Path, plugin: Path, t
 
 def test_failed_runs_give_exit_code_1_and_diverged_ones_do_not(suite: Path, plugin: Path, tmp_path: Path) -> None:
     suite.write_text(SUITE.replace("not", "diverge"))
-    assert samplerbench("run", suite, "--plugin", plugin, at=tmp_path).returncode == 0
+    assert samplerbench("run", suite, "--plugin", plugin, "--no-floors", at=tmp_path).returncode == 0
     suite.write_text(SUITE.replace("not", "raise").replace('"well"', '"bad"'))
-    run = samplerbench("run", suite, "--plugin", plugin, at=tmp_path)
+    run = samplerbench("run", suite, "--plugin", plugin, "--no-floors", at=tmp_path)
     assert run.returncode == 1
     assert "failed: plain_normal / bad / seed 0: RuntimeError: the method broke" in run.stderr
 

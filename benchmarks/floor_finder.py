@@ -1,0 +1,115 @@
+"""Where the floor of a cell comes from: shipped with the package, kept from an earlier computation, or computed now."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..metrics.base import METRICS
+from ..targets.base import TARGETS, HasModes, HasReference, HasSample, Target
+from ..targets.datasets import cache_folder
+from .floors import REPEATS, REPEATS_W2, Floor, compute_floors, load_floor
+from .plan import MetricItem, RunSpec
+
+
+@dataclass(frozen=True)
+class Law:
+    """The law that floors belong to: a registered target at stated parameters.
+
+    Attributes:
+        name, version: of the registration.
+        parameters: other than registered ones.
+        plugin_hash: of the file that registers it; None for the package's own.
+    """
+
+    name: str
+    version: int
+    parameters: Mapping[str, Any]
+    plugin_hash: str | None
+
+    @classmethod
+    def of(cls, run: RunSpec) -> "Law":
+        """The law of a run."""
+        return cls(run.target, run.target_version, run.target_parameters, TARGETS.entry(run.target).plugin_hash)
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether the package's floors are those of this law."""
+        return not self.parameters and self.plugin_hash is None
+
+    @cached_property
+    def stem(self) -> str:
+        """Name of its file: the target's, with a digest of whatever is not the package's own."""
+        if self.is_shipped:
+            return self.name
+        identity = json.dumps([dict(self.parameters), self.plugin_hash], sort_keys=True, default=str)
+        return f"{self.name}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+
+
+class FloorFinder:
+    """Floors of cells, from the package, else from the user's cache, else computed and kept there if asked to.
+
+    Args:
+        metrics: of the suite; what is missing is computed for all of them together, from the same draws.
+        compute: whether to compute what is missing: minutes per target, with a line of progress on the standard error.
+            An interrupted computation goes on where it stopped.
+        folder: the cache; by default ``floors`` in the user's cache folder.
+    """
+
+    def __init__(self, metrics: Sequence[MetricItem], *, compute: bool, folder: Path | None = None) -> None:
+        self.metrics = [item for item in metrics if METRICS.get(item.name).null is not None]
+        self.compute = compute
+        self.folder = folder or cache_folder() / "floors"
+        self._prepared: set[str] = set()
+        self._found: dict[tuple[str, MetricItem], Floor | None] = {}
+
+    def find(self, run: RunSpec, item: MetricItem) -> Floor | None:
+        """The floor of a metric of a run; None where there is none."""
+        if item not in self.metrics:
+            return None
+        law = Law.of(run)
+        if self.compute and law.stem not in self._prepared:
+            self._prepared.add(law.stem)
+            self._compute(law)
+        if (law.stem, item) not in self._found:
+            self._found[law.stem, item] = self._known(law, item)
+        return self._found[law.stem, item]
+
+    def _known(self, law: Law, item: MetricItem) -> Floor | None:
+        version = METRICS.entry(item.name).version
+        if law.is_shipped:
+            shipped = load_floor(law.name, law.version, item.name, version, item.n_samples)
+            if shipped is not None:
+                return shipped
+        return load_floor(law.stem, law.version, item.name, version, item.n_samples, folder=self.folder)
+
+    def _compute(self, law: Law) -> None:
+        """Compute what is missing; what cannot be computed or kept is said once, and the cells stay without floor."""
+        target = TARGETS.get(law.name, **law.parameters)
+        missing = [item for item in self.metrics if self._known(law, item) is None and _applies(item, target)]
+        for n_samples in sorted({item.n_samples for item in missing}):
+            sizes = {item.name: n_samples for item in missing if item.n_samples == n_samples}
+            repeats = {name: REPEATS_W2 if name == "w2" else REPEATS for name in sizes}
+            _say(
+                f"{law.name}: computing the floors of {', '.join(sizes)} at n = {n_samples:,}, once (kept in "
+                f"{self.folder}; --no-floors goes without)"
+            )
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                compute_floors(law.stem, law.version, target, sizes, repeats=repeats, folder=self.folder)
+            except (ValueError, OSError) as error:
+                _say(f"{law.name}: no floors at n = {n_samples:,}: {error}")
+
+
+def _applies(item: MetricItem, target: Target) -> bool:
+    """Whether exact or reference draws of the target can be judged by the metric."""
+    needs = METRICS.get(item.name).needs
+    return isinstance(target, HasSample | HasReference) and ("modes" not in needs or isinstance(target, HasModes))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
