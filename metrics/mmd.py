@@ -4,7 +4,7 @@ from torch import Tensor
 
 from ..targets.draws import Draws
 from .base import Truth, Values, register_metric
-from .points import as_two_samples, both_in_view, known, row_blocks, squared_distances
+from .points import as_two_samples, both_in_view, known, squared_distances, tiles, upper_tiles
 
 N_BANDWIDTHS = 7  # 2^-6, ..., 1/2, 1 of the widest
 
@@ -36,28 +36,31 @@ def squared_mmd(x: Tensor, y: Tensor, *, bandwidth: float, n_bandwidths: int = N
     n, m = len(x), len(y)
     within_x = _sum_within(x, n_bandwidths) / (n * (n - 1))
     within_y = _sum_within(y, n_bandwidths) / (m * (m - 1))
-    between = sum(_kernel(squared_distances(x[rows], y), n_bandwidths).sum().item() for rows in row_blocks(n, m))
+    between = sum(_sum(squared_distances(x[rows], y[columns]), n_bandwidths) for rows, columns in tiles(n, m))
     return within_x + within_y - 2 * between / (n * m)
 
 
 def _sum_within(x: Tensor, n_bandwidths: int) -> float:
-    """Sum of k(x_i, x_j) over i != j, from the pairs j >= first of each block of rows."""
+    """Sum of k(x_i, x_j) over i != j."""
     total = 0.0
-    for rows in row_blocks(len(x), len(x)):
-        squared = squared_distances(x[rows], x[rows.start :])
-        squared.diagonal().fill_(float("inf"))  # k(x_i, x_i) does not count
-        kernel = _kernel(squared, n_bandwidths)
-        total += 2 * kernel.sum().item() - kernel[:, : rows.stop - rows.start].sum().item()
+    for rows, columns in upper_tiles(len(x)):
+        squared = squared_distances(x[rows], x[columns])
+        if rows == columns:
+            squared.fill_diagonal_(float("inf"))  # k(x_i, x_i) does not count
+        total += _sum(squared, n_bandwidths) * (1 if rows == columns else 2)
     return total
 
 
-def _kernel(squared: Tensor, n_bandwidths: int) -> Tensor:
-    """Mean of the kernels from squared distances in units of the bandwidth; half the width is the fourth power."""
+def _sum(squared: Tensor, n_bandwidths: int) -> float:
+    """Sum of the mean of the kernels, from squared distances in units of the bandwidth, which it overwrites.
+
+    A kernel of half the width is the fourth power.
+    """
     power = squared.mul_(-0.5).exp_()
-    total = power.clone()
+    total = power.sum()
     for _ in range(n_bandwidths - 1):
-        total += power.square_().square_()
-    return total.div_(n_bandwidths)
+        total = total + power.square_().square_().sum()
+    return total.item() / n_bandwidths
 
 
 @register_metric(

@@ -3,6 +3,7 @@
 Metrics are computed in float64 on the device of the draws, whatever the dtype of the draws.
 """
 
+import math
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -80,11 +81,17 @@ def known(value: T | None, name: str) -> T:
     return value
 
 
-def row_blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
-    """Consecutive slices of ``range(n_rows)``; a block with ``n_columns`` columns holds BLOCK numbers or one row."""
-    step = max(1, BLOCK // n_columns)
-    for first in range(0, n_rows, step):
-        yield slice(first, min(first + step, n_rows))
+def tiles(n_rows: int, n_columns: int) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of square tiles of at most BLOCK numbers that cover an ``(n_rows, n_columns)`` matrix."""
+    side = max(1, math.isqrt(BLOCK))
+    for row in range(0, n_rows, side):
+        for column in range(0, n_columns, side):
+            yield slice(row, min(row + side, n_rows)), slice(column, min(column + side, n_columns))
+
+
+def upper_tiles(n: int) -> Iterator[tuple[slice, slice]]:
+    """The tiles of an ``(n, n)`` matrix on its diagonal, where rows and columns are the same slice, and above."""
+    return ((rows, columns) for rows, columns in tiles(n, n) if rows.start <= columns.start)
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:

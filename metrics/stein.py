@@ -4,7 +4,7 @@ from torch import Tensor
 
 from ..targets.draws import Draws
 from .base import Truth, Values, register_metric
-from .points import as_points, known, row_blocks, squared_distances
+from .points import as_points, known, squared_distances, upper_tiles
 
 SPACINGS = (
     10  # c of `ksd` in units of the truth's nearest-neighbour spacing: wide enough to see, narrow enough to judge
@@ -37,15 +37,15 @@ def squared_ksd(x: Tensor, score: Tensor, *, c: float) -> float:
     x = x - x.median(0).values
     own = (score * x).sum(-1)
     total = 0.0
-    for rows in row_blocks(n, n):
-        columns = slice(rows.start, n)  # the Stein kernel is symmetric: pairs to the right of the block count twice
+    for rows, columns in upper_tiles(n):
         squared = squared_distances(x[rows], x[columns])
         products = score[rows] @ score[columns].T
         slopes = own[rows, None] + own[columns] - score[rows] @ x[columns].T - x[rows] @ score[columns].T
         inverse = (squared + c**2).reciprocal_()
         stein = inverse.sqrt() * (products + inverse * (slopes + dim - 3 * squared * inverse))
-        stein.diagonal().zero_()
-        total += 2 * stein.sum().item() - stein[:, : rows.stop - rows.start].sum().item()
+        if rows == columns:
+            stein.fill_diagonal_(0.0)
+        total += stein.sum().item() * (1 if rows == columns else 2)  # the Stein kernel is symmetric
     return total / (n * (n - 1))
 
 

@@ -4,7 +4,15 @@ from torch import Generator, Tensor
 
 from samplerbench.metrics import points
 from samplerbench.metrics.base import Truth
-from samplerbench.metrics.points import as_points, as_two_samples, both_in_view, known, row_blocks, squared_distances
+from samplerbench.metrics.points import (
+    as_points,
+    as_two_samples,
+    both_in_view,
+    known,
+    squared_distances,
+    tiles,
+    upper_tiles,
+)
 from samplerbench.targets import Draws
 
 
@@ -12,11 +20,26 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@pytest.mark.parametrize(("n_rows", "n_columns"), [(1, 1), (7, 3), (2_000, 2_000), (3, 10 * points.BLOCK)])
-def test_row_blocks_cover_every_row_once_and_hold_a_block_or_one_row(n_rows: int, n_columns: int) -> None:
-    blocks = list(row_blocks(n_rows, n_columns))
-    assert [i for rows in blocks for i in range(rows.start, rows.stop)] == list(range(n_rows))
-    assert all(rows.stop - rows.start == 1 or (rows.stop - rows.start) * n_columns <= points.BLOCK for rows in blocks)
+@pytest.mark.parametrize(("n_rows", "n_columns"), [(1, 1), (7, 3), (2_000, 900), (3, 10 * points.BLOCK)])
+def test_tiles_cover_every_entry_once_and_hold_a_block(n_rows: int, n_columns: int) -> None:
+    n_covered = 0
+    for rows, columns in tiles(n_rows, n_columns):
+        assert 0 <= rows.start < rows.stop <= n_rows
+        assert 0 <= columns.start < columns.stop <= n_columns
+        size = (rows.stop - rows.start) * (columns.stop - columns.start)
+        assert size <= points.BLOCK
+        n_covered += size
+    assert n_covered == n_rows * n_columns
+    corners = [(rows.start, columns.start) for rows, columns in tiles(n_rows, n_columns)]
+    assert len(set(corners)) == len(corners)
+
+
+def test_upper_tiles_are_the_diagonal_s_and_one_of_every_pair() -> None:
+    found = list(upper_tiles(1_000))
+    assert {(rows.start, columns.start) for rows, columns in found} | {
+        (columns.start, rows.start) for rows, columns in found
+    } == {(rows.start, columns.start) for rows, columns in tiles(1_000, 1_000)}
+    assert sum(rows == columns for rows, columns in found) == 3
 
 
 def test_squared_distances_are_those_of_the_differences() -> None:
