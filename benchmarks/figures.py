@@ -1,5 +1,6 @@
 """Figures of a store: draws over the exact density, and quality against cost. One look everywhere, PNG and SVG."""
 
+import dataclasses
 import math
 import textwrap
 from collections.abc import Callable
@@ -15,9 +16,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from ..metrics.weights import resampled
 from ..targets.base import TARGETS, HasView, Target
+from ..targets.meter import derive_generator
 from .evaluate import records
-from .leaderboard import build_leaderboard
+from .leaderboard import build_leaderboard, throughput
 from .store import Record, Store, StoreError
 from .truth import TruthSource
 
@@ -51,8 +54,8 @@ def write_figures(store: Path | str, to: Path, *, device: str = "cpu") -> list[P
         to: directory of the files; made if absent.
         device: where metrics that are not in the store yet are computed.
     Returns:
-        Paths written: for each target draws_TARGET (.png, .svg), then quality_cost (.png, .svg), and panels.npz, the
-        draws of the panels (float16, at most 1,000 each).
+        Paths written: for each target draws_TARGET (.png, .svg), then quality_cost (.png, .svg), throughput (.png,
+        .svg) where it was measured, and panels.npz, the draws of the panels (float16, at most 1,000 each).
     Raises:
         StoreError: if the directory is not a store.
     """
@@ -78,6 +81,9 @@ def write_figures(store: Path | str, to: Path, *, device: str = "cpu") -> list[P
                 {f"{label}/{name}": x.astype(np.float16) for name, x in cells.items() if not isinstance(x, str)}
             )
         written += _save(quality_cost_figure(board), to / "quality_cost")
+        curves = throughput(store)
+        if len(curves):
+            written += _save(throughput_figure(curves), to / "throughput")
     np.savez_compressed(to / "panels.npz", **panels)
     return [*written, to / "panels.npz"]
 
@@ -165,6 +171,34 @@ def quality_cost_figure(board: pd.DataFrame) -> Figure:
     return figure
 
 
+def throughput_figure(curves: pd.DataFrame) -> Figure:
+    """Microseconds per draw over the number of draws in a batch, a panel per target, the median of the seeds.
+
+    Args:
+        curves: as ``leaderboard.throughput`` returns them.
+    """
+    targets, samplers = list(dict.fromkeys(curves["target"])), list(dict.fromkeys(curves["sampler"]))
+    figure = Figure(figsize=(2.6 * len(targets) + 1.6, 3.2), layout="constrained")
+    axes = figure.subplots(1, len(targets), sharey=True, squeeze=False)[0]
+    for axis, target in zip(axes, targets, strict=True):
+        for index, name in enumerate(samplers):
+            part = curves[(curves["target"] == target) & (curves["sampler"] == name)]
+            median = part.groupby("batch")["microseconds_per_draw"].median()
+            marker = MARKERS[(index + index // 8) % 8]
+            axis.plot(
+                median.index, median, marker, ls="-", lw=1, color=COLOURS[index % 8], ms=5, label=name, mec="white"
+            )
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        axis.set_xlabel("draws per batch")
+        axis.set_title(target)
+    axes[0].set_ylabel("microseconds per draw")
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside right upper", frameon=False)
+    figure.suptitle(f"Time of a draw over batch size ({'; '.join(sorted(set(curves['device'])))})")
+    return figure
+
+
 def _samples(store: Store, record: Record | None, problem: str) -> Array | str:
     """The first draws of a run, or why there are none."""
     if record is None:
@@ -172,7 +206,12 @@ def _samples(store: Store, record: Record | None, problem: str) -> Array | str:
     if record.draws_sha256 is None:
         return f"{record.status}: {record.reason}"
     try:
-        samples = store.draws(record).samples[:N_SHOWN].double().numpy()
+        draws = store.draws(record)
+        if draws.log_weights is not None:  # of equal weight, as the metrics see them; in random order
+            draws = resampled(draws, derive_generator("resampling", record.spec.seed))
+            order = torch.randperm(len(draws.samples), generator=derive_generator("figure"))
+            draws = dataclasses.replace(draws, samples=draws.samples[order])
+        samples = draws.samples[:N_SHOWN].double().numpy()
     except StoreError as error:
         return str(error)
     return samples if np.isfinite(samples).all() else f"{record.status}: {record.reason}"

@@ -19,8 +19,8 @@ OVERVIEW = ("sliced_w2", "mode_tv", "mmd2")
 LEVEL = 0.95
 STATISTICS = ("mean", "low", "high", "floor", "ratio", "z", "at_floor")
 COSTS = (
-    "fit_seconds", "draw_seconds", "microseconds_per_draw", "fit_log_prob", "fit_score", "fit_hvp", "draw_log_prob",
-    "draw_score", "draw_hvp", "fit_gradient_equivalents", "draw_gradient_equivalents",
+    "fit_seconds", "draw_seconds", "microseconds_per_draw", "best_microseconds_per_draw", "fit_log_prob", "fit_score",
+    "fit_hvp", "draw_log_prob", "draw_score", "draw_hvp", "fit_gradient_equivalents", "draw_gradient_equivalents",
     "gradient_equivalents_per_effective_draw", "peak_memory_mb",
 )  # fmt: skip
 OVERVIEW_COSTS = {
@@ -79,7 +79,10 @@ def build_leaderboard(store: Path | str, *, metrics: pd.DataFrame | None = None,
 def write_leaderboard(
     store: Path | str, to: Path, *, metrics: pd.DataFrame | None = None, device: str = "cpu"
 ) -> pd.DataFrame:
-    """Write leaderboard.csv, leaderboard.md, metrics.csv and provenance.json into ``to``; returns the leaderboard."""
+    """Write leaderboard.csv, leaderboard.md, metrics.csv and provenance.json into ``to``; returns the leaderboard.
+
+    Where the suite measured draws over batch sizes, also throughput.csv.
+    """
     directory = Store(store)
     plan = directory.plan()
     values = evaluate_store(store, device=device) if metrics is None else metrics
@@ -88,10 +91,25 @@ def write_leaderboard(
     write_text(to / "leaderboard.csv", board.to_csv(index=False, float_format="%.6g"))
     write_text(to / "metrics.csv", values.to_csv(index=False, float_format="%.6g"))
     write_text(to / "leaderboard.md", markdown(board, plan))
+    curves = throughput(store)
+    if len(curves):
+        write_text(to / "throughput.csv", curves.to_csv(index=False, float_format="%.6g"))
     write_json(
         to / "provenance.json", provenance(plan, [record for _, record, _ in records(directory, plan) if record])
     )
     return board
+
+
+def throughput(store: Path | str) -> pd.DataFrame:
+    """Time of a draw over batch sizes: a row per run and batch, with the device; no rows where it was not measured."""
+    directory = Store(store)
+    rows = [
+        (run.target_label, run.sampler_label, run.seed, record.environment.get("device", ""), batch, cost)
+        for run, record, _ in records(directory, directory.plan())
+        if record
+        for batch, cost in record.throughput
+    ]
+    return pd.DataFrame(rows, columns=["target", "sampler", "seed", "device", "batch", "microseconds_per_draw"])
 
 
 def markdown(board: pd.DataFrame, plan: Plan) -> str:
@@ -218,6 +236,7 @@ def _costs(stored: list[Record], cell: pd.DataFrame) -> dict[str, Any]:
                 "fit_seconds": record.seconds["fit"],
                 "draw_seconds": record.seconds["draw"],
                 "microseconds_per_draw": 1e6 * record.seconds["draw"] / n,
+                "best_microseconds_per_draw": min((cost for _, cost in record.throughput), default=math.nan),
                 **{f"{phase}_{kind}": n for phase, counts in record.counts.items() for kind, n in counts.items()},
                 "fit_gradient_equivalents": equivalents["fit"],
                 "draw_gradient_equivalents": equivalents["draw"],

@@ -18,6 +18,7 @@ import torch
 T = TypeVar("T")
 _STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # proc(5): writing 5 to clear_refs resets the peak resident set size
+MAX_BATCH, BATCH_FACTOR, MAX_BATCH_SECONDS = 2**20, 4, 1.0
 PACKAGES = ("torch", "numpy", "scipy", "pandas", "pot", "scikit-learn")
 
 
@@ -48,6 +49,40 @@ def median_seconds(work: Callable[[], object], device: str, *, at_least: float =
     while len(seconds) < at_most and (len(seconds) < 3 or sum(seconds) < at_least):
         seconds.append(timed(work, device)[1])
     return statistics.median(seconds)
+
+
+def throughput_curve(
+    draw: Callable[[int], object], device: str, *, at_most: float = MAX_BATCH_SECONDS
+) -> list[tuple[int, float]]:
+    """Microseconds per draw over batches of 1, 4, 16, ... draws, up to the best batch.
+
+    It ends where two batches in a row are not 10% better than the best before them, where the next batch would take
+    longer than ``at_most`` seconds, at a million draws, or where memory ends.
+
+    Args:
+        draw: makes that many draws.
+        device: "cpu" or "cuda".
+        at_most: seconds of one batch.
+    Returns:
+        (batch, microseconds per draw), batches ascending; the first call at each batch is not timed.
+    """
+    curve: list[tuple[int, float]] = []
+    batch = 1
+    while batch <= MAX_BATCH:
+        try:
+            once = functools.partial(draw, batch)
+            timed(once, device)
+            seconds = median_seconds(once, device, at_least=0.05, at_most=5)
+        except (MemoryError, torch.OutOfMemoryError):
+            break
+        curve.append((batch, 1e6 * seconds / batch))
+        costs = [cost for _, cost in curve]
+        if len(costs) > 2 and min(costs[-2:]) > 0.9 * min(costs[:-2]):
+            break
+        if BATCH_FACTOR * seconds > at_most:
+            break
+        batch *= BATCH_FACTOR
+    return curve
 
 
 def warm_up(device: str) -> None:

@@ -48,6 +48,7 @@ class Suite:
         seeds: number of seeds; the seeds are 0, 1, ...
         timeout: seconds after which a run is stopped and recorded as timeout.
         budget: limits in gradient equivalents, per phase and in total.
+        throughput: whether the time of a draw is also measured over batch sizes, which takes seconds per run.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Suite:
     timeout: float = 600.0
     dtype: Dtype = "float32"
     budget: Budget = field(default_factory=Budget)
+    throughput: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("n_samples", 2), ("seeds", 1), ("timeout", 1)):
@@ -79,8 +81,8 @@ class Suite:
 class RunSpec:
     """One run: everything that decides its outcome, as plain data.
 
-    ``target_label``, ``sampler_label``, ``timeout`` and ``plugins`` (paths) do not belong to the identity;
-    ``plugin_hashes`` does.
+    ``target_label``, ``sampler_label``, ``timeout``, ``throughput`` and ``plugins`` (paths) do not belong to the
+    identity; ``plugin_hashes`` does.
     """
 
     target: str
@@ -99,12 +101,13 @@ class RunSpec:
     plugin_hashes: list[str]
     plugins: list[str]
     timeout: float
+    throughput: bool = False
 
     @property
     def run_id(self) -> str:
         """Hash of the identity, 16 hexadecimal digits."""
         identity = dataclasses.asdict(self)
-        for name in ("target_label", "sampler_label", "timeout", "plugins"):
+        for name in ("target_label", "sampler_label", "timeout", "throughput", "plugins"):
             del identity[name]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -238,6 +241,7 @@ def make_plan(
                         plugin_hashes=_plugin_hashes(entry, target_entry),
                         plugins=[str(plugin.resolve()) for plugin in plugins],
                         timeout=suite.timeout,
+                        throughput=suite.throughput,
                     )
                 )
     return runs

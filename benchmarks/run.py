@@ -49,6 +49,7 @@ def execute(spec: RunSpec) -> tuple[Record, Draws | None]:
         traceback=details,
         counts={} if meter is None else {phase: vars(counts).copy() for phase, counts in meter.counts.items()},
         seconds=progress.get("seconds", {}),
+        throughput=progress.get("throughput", []),
         peak_memory_mb=measure.peak_memory_mb(spec.device),
         environment=measure.environment(spec.device),
         diagnostics=diagnostics,
@@ -79,6 +80,10 @@ def _fit_and_draw(spec: RunSpec, progress: dict[str, Any]) -> Draws:
             timing = generator("timing")
             with meter.uncounted():
                 seconds["draw"] = measure.median_seconds(lambda: fitted.draw(spec.n_samples, timing), spec.device)
+        if spec.throughput and draws.stopped is None:
+            batches = generator("batches")
+            with meter.uncounted():
+                progress["throughput"] = measure.throughput_curve(lambda n: fitted.draw(n, batches), spec.device)
     _check_shapes(draws, spec, target.dim, dtype)
     return draws
 

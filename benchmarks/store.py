@@ -48,6 +48,7 @@ class Record:
     Attributes:
         counts: points per phase and kind of evaluation; fractions where minibatches were paid.
         seconds: wall time of ``fit`` and ``draw`` (of all n samples).
+        throughput: batches and the microseconds per draw at each, where the suite asks for them.
         peak_memory_mb: peak resident memory of the worker during the run (on CUDA: of the device).
         environment: versions, revision, machine.
         diagnostics: of the fit and of the draws.
@@ -62,6 +63,7 @@ class Record:
     traceback: str = ""
     counts: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    throughput: list[tuple[int, float]] = dataclasses.field(default_factory=list)
     peak_memory_mb: float | None = None
     environment: dict[str, str] = dataclasses.field(default_factory=dict)
     diagnostics: dict[str, Any] = dataclasses.field(default_factory=dict)

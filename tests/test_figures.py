@@ -2,13 +2,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 from samplerbench import targets
 from samplerbench.benchmarks import build_leaderboard
-from samplerbench.benchmarks.figures import draws_figure, quality_cost_figure, write_figures
-from samplerbench.benchmarks.plan import Suite
+from samplerbench.benchmarks.figures import draws_figure, quality_cost_figure, throughput_figure, write_figures
+from samplerbench.benchmarks.plan import Suite, parse_suite
 
 Run = Callable[[Suite, Path], None]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -64,3 +65,28 @@ def test_quality_cost_has_a_column_per_target_and_a_mark_per_ranked_row(store: P
 
 def _texts(figure: Figure) -> list[str]:
     return [text.get_text() for axis in figure.axes for text in axis.texts]
+
+
+def test_weighted_draws_are_shown_with_equal_weight(run_here: Run, tmp_path: Path) -> None:
+    """Few temperatures: the paths end outside the law, and their weights bring them in."""
+    table = {
+        "n_samples": 2_000,
+        "metrics": ["sliced_w2"],
+        "targets": ["gaussian2"],
+        "samplers": [{"name": "ais", "parameters": {"betas": [0, 1], "n_moves": 1, "moves": {"min_step": 1e-6}}}],
+    }
+    run_here(parse_suite(table, "weights"), tmp_path / "store")
+    write_figures(tmp_path / "store", tmp_path / "figures")
+    with np.load(tmp_path / "figures" / "panels.npz", allow_pickle=False) as panels:
+        x = panels["gaussian2/ais"].astype(float)
+    assert len(x) == 1_000
+    assert abs(x.std() - 0.5) < 0.1  # that of the law
+
+
+def test_throughput_has_a_panel_per_target_and_a_line_per_sampler() -> None:
+    rows = [(t, s, 0, "cpu", n, 100 / n) for t in ("ring8", "donut") for s in ("MALA", "DFT") for n in (1, 4)]
+    columns = ["target", "sampler", "seed", "device", "batch", "microseconds_per_draw"]
+    figure = throughput_figure(pd.DataFrame(rows, columns=columns))
+    assert [axis.get_title() for axis in figure.axes] == ["ring8", "donut"]
+    assert all(len(axis.get_lines()) == 2 for axis in figure.axes)
+    assert list(figure.axes[0].get_lines()[0].get_ydata()) == [100, 25]

@@ -104,20 +104,20 @@ def test_a_null_law_of_zeros_leaves_no_ratio_above() -> None:
 def test_null_values_are_those_of_fresh_independent_samples(tmp_path: Path) -> None:
     """With a fresh truth each time, p-values of exact draws are uniform."""
     metrics = {"energy_w1": 20, "moment_bias2": 20}
-    compute_floors("gaussian", 1, Gaussian(), metrics, repeats=dict.fromkeys(metrics, 600), folder=tmp_path)
+    compute_floors("gaussian", 1, Gaussian(), metrics, repeats=dict.fromkeys(metrics, 1_000), folder=tmp_path)
     source, values = TruthSource(Gaussian()), []
-    for seed in range(600):
+    for seed in range(1_000):
         draws = Draws(samples=normal(20, 2, derive_generator("draws", seed)))
         truth = source.at(20, seed)
         values.append([METRICS.get(name)(draws, truth, seed=seed)[name] for name in metrics])
     for name, fresh in zip(metrics, np.array(values).T, strict=True):
         known = load_floor("gaussian", 1, name, 1, 20, folder=tmp_path)
         assert known is not None
-        assert len(known.null) == 600
+        assert len(known.null) == 1_000
         p_values = [known.p(value) for value in fresh]
         own = [known.p(value) for value in known.null]  # uniform on 1 / (1 + m), ..., 1
         assert ks_2samp(p_values, own).pvalue > 1e-4
-        share, error = np.mean([known.at_floor(value) for value in fresh]), math.sqrt(2 * 0.95 * 0.05 / 600)
+        share, error = np.mean([known.at_floor(value) for value in fresh]), math.sqrt(2 * 0.95 * 0.05 / 1_000)
         assert abs(share - 0.95) < 5 * error
 
 

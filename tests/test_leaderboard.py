@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -9,8 +10,8 @@ import pytest
 from scipy import stats
 
 from samplerbench.benchmarks import build_leaderboard, evaluate_store
-from samplerbench.benchmarks.leaderboard import write_leaderboard
-from samplerbench.benchmarks.plan import Suite, parse_suite
+from samplerbench.benchmarks.leaderboard import throughput, write_leaderboard
+from samplerbench.benchmarks.plan import Suite, make_plan, parse_suite
 from samplerbench.benchmarks.store import Store
 
 Run = Callable[[Suite, Path], None]
@@ -115,3 +116,28 @@ def test_draws_of_chains_count_by_their_effective_size(run_here: Run, tmp_path: 
     values = evaluate_store(tmp_path)
     unknown = values.assign(value=np.nan)
     assert np.isnan(build_leaderboard(tmp_path, metrics=unknown).set_index("sampler").loc["long", per_draw.name])
+
+
+def test_throughput_has_a_row_per_run_and_batch(run_here: Run, tmp_path: Path) -> None:
+    table = {
+        "n_samples": 20,
+        "throughput": True,
+        "metrics": ["sliced_w2"],
+        "targets": ["gaussian2"],
+        "samplers": [{"name": "mala", "parameters": {"n_steps": 2, "n_chains": 2}}],
+    }
+    suite = parse_suite(table, "batches")
+    run_here(suite, tmp_path)
+    curves = throughput(tmp_path)
+    assert list(curves["batch"][:3]) == [1, 4, 16]
+    assert (curves["microseconds_per_draw"] > 0).all()
+    assert (curves["device"] != "").all()
+    board = write_leaderboard(tmp_path, tmp_path / "files")
+    assert board["best_microseconds_per_draw"][0] == curves["microseconds_per_draw"].min()
+    assert (tmp_path / "files" / "throughput.csv").is_file()
+    (run,) = make_plan(suite)
+    (plain,) = make_plan(dataclasses.replace(suite, throughput=False))
+    assert run.run_id == plain.run_id  # how it is timed does not decide its outcome
+    (record,) = [Store(tmp_path).record(run.run_id)]
+    assert record is not None
+    assert record.counts["draw"]["score"] == 20 * 3  # the timed draws are not counted
