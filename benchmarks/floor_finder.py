@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..metrics.base import METRICS
-from ..targets.base import TARGETS, HasModes, HasReference, HasSample, Target
+from ..targets.base import TARGETS, HasFeatures, HasModes, HasReference, HasSample, HasWells, Target
 from ..targets.datasets import cache_folder
-from .floors import REPEATS, REPEATS_W2, Floor, compute_floors, load_floor
+from .floors import Floor, compute_floors, load_floor, n_repeats
 from .plan import MetricItem, RunSpec
+
+OPTIONAL: Mapping[str, type] = {"modes": HasModes, "wells": HasWells, "features": HasFeatures}
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class FloorFinder:
         missing = [item for item in self.metrics if self._known(law, item) is None and _applies(item, target)]
         for n_samples in sorted({item.n_samples for item in missing}):
             sizes = {item.name: n_samples for item in missing if item.n_samples == n_samples}
-            repeats = {name: REPEATS_W2 if name == "w2" else REPEATS for name in sizes}
+            repeats = {name: n_repeats(name) for name in sizes}
             _say(
                 f"{law.name}: computing the floors of {', '.join(sizes)} at n = {n_samples:,}, once (kept in "
                 f"{self.folder}; --no-floors goes without)"
@@ -108,7 +110,9 @@ class FloorFinder:
 def _applies(item: MetricItem, target: Target) -> bool:
     """Whether exact or reference draws of the target can be judged by the metric."""
     needs = METRICS.get(item.name).needs
-    return isinstance(target, HasSample | HasReference) and ("modes" not in needs or isinstance(target, HasModes))
+    return isinstance(target, HasSample | HasReference) and all(
+        isinstance(target, part) for need, part in OPTIONAL.items() if need in needs
+    )
 
 
 def _say(text: str) -> None:

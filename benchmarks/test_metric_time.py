@@ -6,7 +6,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from samplerbench import metrics, targets
-from samplerbench.benchmarks.floors import N_SAMPLES, N_SAMPLES_W2
+from samplerbench.benchmarks.floors import N_SAMPLES, N_SAMPLES_TRANSPORT, TRANSPORT
 from samplerbench.benchmarks.truth import TruthSource
 from samplerbench.targets import Draws, derive_generator
 
@@ -18,7 +18,7 @@ N_CHAINS = 50
 @pytest.mark.parametrize("name", metrics.names())
 def test_metric_time(name: str, target: str, benchmark: BenchmarkFixture) -> None:
     metric = metrics.get(name)
-    n_samples = N_SAMPLES_W2 if name in ("w1", "w2") else N_SAMPLES
+    n_samples = N_SAMPLES_TRANSPORT if name in TRANSPORT else N_SAMPLES
     samples, truth = TruthSource(targets.get(target)).independent_pair(n_samples, derive_generator(0, "pair"))
     draws = Draws(samples=samples, chains=samples.reshape(N_CHAINS, -1, samples.shape[1]))
     reason = metric.missing(draws, truth)

@@ -18,7 +18,7 @@ SLICED, TV, ENERGY = MetricItem("sliced_w2", 50), MetricItem("mode_tv", 50), Met
 
 @pytest.fixture(autouse=True)
 def _few_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(floor_finder, "REPEATS", 30)
+    monkeypatch.setattr(floor_finder, "n_repeats", lambda name: 30)
 
 
 def spec(target: str = "ring8", plugins: tuple[Path, ...] = (), **parameters: object) -> RunSpec:

@@ -11,7 +11,7 @@ from scipy.stats import binom, ks_2samp
 from torch import Generator, Tensor
 
 from samplerbench import targets
-from samplerbench.benchmarks.floors import REPEATS, REPEATS_W2, Floor, compute_floors, load_floor, main
+from samplerbench.benchmarks.floors import REPEATS, Floor, compute_floors, load_floor, main, n_repeats
 from samplerbench.benchmarks.truth import TruthSource
 from samplerbench.metrics.base import METRICS
 from samplerbench.targets import Draws, Modes, Moments, derive_generator
@@ -210,7 +210,7 @@ def test_shipped_floors_are_whole_and_belong_to_what_is_registered(file: Path) -
         assert key.startswith(f"{metric.name}@{metric.version}/n=")
         assert metric.null is not None
         assert null.dtype == np.float32
-        assert len(null) == (REPEATS_W2 if metric.name == "w2" else REPEATS)
+        assert len(null) == n_repeats(metric.name)
         assert np.isfinite(null).all()
         assert (np.diff(null) >= 0).all()
         assert metric.null == "centred" or null[0] >= 0
