@@ -73,10 +73,10 @@ class GaussianMixture:
     """Gaussian mixture sum_k weights[k] N(means[k], sd[k]^2 I); normalised, so log_z is 0.
 
     Sources: mog2, ring8: of common use, constants as registered. bimodal50: .75 N(0, I) + .25 N(4 e_1, .36 I), e_1 the
-    first axis. ring8_stein: T. Hu et al., arXiv
-    1810.03545. grid9: Q. Zhang and Y. Chen, arXiv 2111.15141, variance 0.3. grid25: M. Sendera et al., arXiv
-    2402.05098 (25GMM), variance 0.3. gmm40_fab: L. Midgley et al., arXiv 2208.01893, means from seed 0,
-    sd = softplus(1); gmm40_seed1 to 3: the same recipe with other seeds, for methods that were tuned on gmm40_fab.
+    first axis. ring8_stein: T. Hu et al., arXiv 1810.03545. grid9: Q. Zhang and Y. Chen, arXiv 2111.15141, variance
+    0.3. grid25: M. Sendera et al., arXiv 2402.05098 (25GMM), variance 0.3. gmm40_fab: L. Midgley et al., arXiv
+    2208.01893, means from seed 0, sd = softplus(1). gmm40_seed1, gmm40_seed2, gmm40_seed3: the same recipe with other
+    seeds, for methods that were tuned on gmm40_fab.
 
     Attributes:
         means: of the components, each of length dim.
