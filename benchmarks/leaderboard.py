@@ -28,6 +28,13 @@ OVERVIEW_COSTS = {
     "µs/draw": "microseconds_per_draw",
     "eq./eff. draw": "gradient_equivalents_per_effective_draw",
 }
+MARKDOWN_COSTS = {
+    "fit s": "fit_seconds",
+    "draw µs": "microseconds_per_draw",
+    "draw µs, best batch": "best_microseconds_per_draw",
+    "grad. eq. fit": "fit_gradient_equivalents",
+    "grad. eq. / eff. draw": "gradient_equivalents_per_effective_draw",
+}
 _SEVERITY = tuple(reversed(STATUSES))  # a row shows its worst status: not_applicable, ..., budget, ok
 
 
@@ -118,21 +125,13 @@ def markdown(board: pd.DataFrame, plan: Plan) -> str:
     lines = [f"# Leaderboard: {plan.suite}", "", plan.description, "", *_LEGEND]
     for target, part in board.groupby("target", sort=False):
         shown = [name for name in names if part[f"{name}_mean"].notna().any()]
-        header = ["sampler", "status", *shown, "fit s", "draw µs", "grad. eq. fit", "grad. eq. / eff. draw"]
+        costs = {title: cost for title, cost in MARKDOWN_COSTS.items() if part[cost].notna().any()}
+        header = ["sampler", "status", *shown, *costs, "device"]
         lines += ["", f"## {target}", "", _line(header), _line(["---"] * len(header))]
         for _, row in part.iterrows():
             status = row["status"] if row["n_seeds"] == 1 else f"{row['status']} ({row['n_ok']}/{row['n_seeds']})"
-            costs = (
-                "fit_seconds",
-                "microseconds_per_draw",
-                "fit_gradient_equivalents",
-                OVERVIEW_COSTS["eq./eff. draw"],
-            )
-            lines.append(
-                _line(
-                    [row["sampler"], status, *(_cell(row, name) for name in shown), *(_number(row[c]) for c in costs)]
-                )
-            )
+            values = (*(_cell(row, name) for name in shown), *(_number(row[cost]) for cost in costs.values()))
+            lines.append(_line([row["sampler"], status, *values, row["device"]]))
         reasons = [f"* {row['sampler']}: {row['reason']}" for _, row in part.iterrows() if row["reason"]]
         lines += ["", *reasons] if reasons else []
     return "\n".join([*lines, ""])
