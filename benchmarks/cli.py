@@ -1,9 +1,5 @@
 """The command line: ``samplerbench list | run | leaderboard | figures | judge | certify | check``; imports wait."""
 
-import shutil
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,12 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..targets.registry import UnknownNameError
+from .terminal import print_overview, print_section, print_table, progress_bar
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from rich.console import Console
-    from rich.progress import Progress
-
     from .engine import Outcome
     from .subject import Row
 
@@ -77,13 +70,13 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.ALL
     for path in plugin or []:
         load_plugin(path)
     if kind in (Kind.ALL, Kind.TARGETS):
-        _section("targets", [target_line(describe(name)) for name in TARGETS.names()], header=TARGET_COLUMNS)
+        print_section("targets", [target_line(describe(name)) for name in TARGETS.names()], header=TARGET_COLUMNS)
     for registry, shown in ((SAMPLERS, Kind.SAMPLERS), (METRICS, Kind.METRICS)):
         if kind in (Kind.ALL, shown):
             entries = [registry.entry(name) for name in registry.names()]
-            _section(shown.value, [(f"{entry.name}@{entry.version}", entry.summary) for entry in entries])
+            print_section(shown.value, [(f"{entry.name}@{entry.version}", entry.summary) for entry in entries])
     if kind in (Kind.ALL, Kind.SUITES):
-        _section("suites", [(name, load_suite(name).description) for name in suite_names()])
+        print_section("suites", [(name, load_suite(name).description) for name in suite_names()])
 
 
 @app.command()
@@ -132,7 +125,7 @@ def run(
         for spec in todo:
             typer.echo(f"  {spec.run_id}  {spec.title}")
         return
-    with _progress("runs", len(todo)) as progress:
+    with progress_bar("runs", len(todo)) as progress:
         frame = run_suite(
             chosen,
             directory,
@@ -195,6 +188,7 @@ def judge(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the truth draws and of resampling weighted ones.")] = 0,
     device: DeviceOption = Device.CPU,
+    floors: FloorsOption = True,
     plugin: Plugins = None,
 ) -> None:
     """Judge draws made anywhere: every metric with its floor, a verdict, and the place in a leaderboard."""
@@ -213,10 +207,10 @@ def judge(
     board = read_leaderboard(against, target) if against else None
     reading = read_draws(draws, variables=_names(variables))
     typer.echo(reading.text, err=as_json)
-    with _progress("metrics", len(names or METRICS.names())) as progress:
+    with progress_bar("metrics", len(names or METRICS.names())) as progress:
         try:
             table = judge_draws(
-                reading.draws, target, metrics=names, seed=seed, device=device.value,
+                reading.draws, target, metrics=names, seed=seed, device=device.value, compute_floors=floors,
                 on_start=progress.start, on_end=progress.end,
             )  # fmt: skip
         except ValueError as error:
@@ -224,7 +218,7 @@ def judge(
     if as_json:
         typer.echo(to_json(table))
     else:
-        _print_table(texts(table))
+        print_table(texts(table))
     for line in (*remarks(table), verdict(table)):
         typer.echo(line, err=as_json)
     if board is not None:
@@ -251,7 +245,7 @@ def certify(
     for path in plugin or []:
         load_plugin(path)
     names = list(dict.fromkeys(targets or TARGETS.names()))
-    with _progress("certificates", len(names)) as progress:
+    with progress_bar("certificates", len(names)) as progress:
 
         def report(name: str, rows: "list[Row]", seconds: float) -> None:
             progress.start(name)
@@ -266,7 +260,7 @@ def certify(
     if as_json:
         typer.echo(to_json(table))
     else:
-        _print_table(table if len(names) <= MAX_DETAILED else summary(table))
+        print_table(table if len(names) <= MAX_DETAILED else summary(table))
     if failed(table):
         raise typer.Exit(1)
 
@@ -294,30 +288,12 @@ def check(
         raise typer.Exit(1)
 
 
-def _print_table(frame: "pd.DataFrame") -> None:
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=SIMPLE, pad_edge=False)
-    for name in frame.columns:
-        table.add_column(name, overflow="fold")
-    for row in frame.itertuples(index=False):
-        table.add_row(*(f"{cell:.5g}" if isinstance(cell, float) else str(cell) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 160, markup=False).print(table)
-
-
 def _write_and_print(store: Path, to: Path, device: Device, *, floors: bool) -> None:
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from .evaluate import evaluate_store
     from .leaderboard import overview, write_leaderboard
     from .store import Store
 
-    with _progress("evaluations", len(Store(store).plan().runs)) as progress:
+    with progress_bar("evaluations", len(Store(store).plan().runs)) as progress:
         metrics = evaluate_store(
             store,
             device=device.value,
@@ -326,82 +302,13 @@ def _write_and_print(store: Path, to: Path, device: Device, *, floors: bool) -> 
             on_end=lambda run: progress.end(run.title),
         )
     board = write_leaderboard(store, to, metrics=metrics)
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    for target, texts in overview(board):
-        table = Table(title=target, title_justify="left", box=SIMPLE, pad_edge=False)
-        for name in texts.columns:
-            table.add_column(name, justify="left" if name in ("sampler", "status") else "right")
-        for row in texts.itertuples(index=False):
-            table.add_row(*(Text(cell.strip("*"), style="bold" if cell.startswith("**") else "") for cell in row))
-        console.print(table)
-    console.print(
-        "ratio: to the floor of exact draws (bold: at the floor); eq./eff. draw: gradient equivalents per effective "
-        "draw; training and burn-in are in fit. All metrics: leaderboard.md"
-    )
+    print_overview(overview(board))
     typer.echo(f"written: {to / 'leaderboard.csv'}, leaderboard.md, metrics.csv, provenance.json")
-
-
-class _Progress:
-    """A bar with what is going on and the time left, on a terminal; everywhere a line per event that has one."""
-
-    def __init__(self, unit: str, total: int, bar: "Progress", console: "Console") -> None:
-        self.unit, self.total, self.bar, self.console = unit, total, bar, console
-        self.task = bar.add_task(unit, total=total)
-        self.current: list[str] = []
-        self.n_ended = 0
-
-    def start(self, title: str) -> None:
-        self.current.append(title)
-        self._describe()
-
-    def end(self, title: str, line: str = "") -> None:
-        self.current.remove(title)
-        self.n_ended += 1
-        if line:
-            count = f"[{self.n_ended:>{len(str(self.total))}}/{self.total}]"
-            self.console.print(f"{count} {line}", markup=False, highlight=False, soft_wrap=True)
-        self._describe()
-        self.bar.advance(self.task)
-
-    def _describe(self) -> None:
-        self.bar.update(self.task, description=f"{self.unit}: {'; '.join(self.current)}")
-
-
-@contextmanager
-def _progress(unit: str, total: int) -> Iterator[_Progress]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    columns = (
-        BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-        TextColumn("{task.description}", markup=False),
-    )  # fmt: skip
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        yield _Progress(unit, total, bar, console)
 
 
 def _outcome_line(outcome: "Outcome") -> str:
     reason = f"  {outcome.reason}" if outcome.reason else ""
     return f"{outcome.spec.title:<50} {outcome.status:<8} {outcome.seconds:7.1f} s{reason}"
-
-
-def _section(title: str, rows: Sequence[tuple[str, ...]], *, header: tuple[str, ...] = ()) -> None:
-    """A line per row in aligned columns, cut at the width of the terminal; whole where the output is piped."""
-    lines = [header, *rows] if header else rows
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    limit = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    typer.echo(f"{title} ({len(rows)})")
-    for line in lines:
-        text = "  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
-        typer.echo(text if limit is None or len(text) <= limit else text[: limit - 1] + "…")
 
 
 def _names(values: list[str] | None) -> list[str]:

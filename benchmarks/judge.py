@@ -14,7 +14,8 @@ from ..targets.base import TARGETS, HasReference, HasSample, Target
 from ..targets.draws import Draws
 from ..targets.registry import load_plugin
 from .evaluate import Evaluator
-from .floors import Floor, load_floor
+from .floor_finder import FloorFinder
+from .floors import Floor
 from .leaderboard import PRIMARY
 from .plan import MetricItem, RunSpec
 from .store import Record, Store
@@ -36,6 +37,7 @@ def judge_draws(
     sizes: Mapping[str, int] | None = None,
     seed: int = 0,
     device: str = "cpu",
+    compute_floors: bool = False,
     plugins: Sequence[Path] = (),
     on_start: Callable[[str], None] = lambda metric: None,
     on_end: Callable[[str], None] = lambda metric: None,
@@ -53,6 +55,7 @@ def judge_draws(
         sizes: metric name to n, instead of the rule above.
         seed: of the truth draws and of the resampling.
         device: where metrics are computed.
+        compute_floors: whether floors that are neither shipped nor cached are computed, which takes minutes.
         plugins: files to load first.
         on_start, on_end: called before and after every metric.
     Returns:
@@ -73,17 +76,19 @@ def judge_draws(
     n = len(draws.samples)
     run = _run_of(target, n, seed, device)
     record = Record(spec=run, status="ok", draws_sha256="given")
-    evaluator, most = Evaluator(_Given(draws), device), _most(law, n)
+    most = _most(law, n)
+    items = [MetricItem(name, (sizes or {}).get(name) or judged_size(target, name, most)) for name in names]
+    floors = FloorFinder(items, compute=compute_floors)
+    evaluator = Evaluator(_Given(draws), floors, device)
     rows, left_out = [], {}
-    for name in names:
-        on_start(name)
-        size = (sizes or {}).get(name) or judged_size(target, name, most)
-        found = evaluator.rows(run, record, "", [MetricItem(name, size)])
+    for item in items:
+        on_start(item.name)
+        found = evaluator.rows(run, record, "", [item])
         if not metrics and found[0]["reason"].startswith("needs "):
-            left_out[name] = found[0]["reason"]
+            left_out[item.name] = found[0]["reason"]
         else:
-            rows += [_with_note(row, target, name) for row in found]
-        on_end(name)
+            rows += [_with_note(row, item.name, floors.find(run, item)) for row in found]
+        on_end(item.name)
     table = pd.DataFrame(rows, columns=COLUMNS)
     table.attrs.update(target=target, n_draws=n, left_out=left_out, ess=_ess(draws))
     return table
@@ -124,9 +129,9 @@ def judged_size(target: str, metric: str, n: int) -> int:
 
 
 def floor_at(target: str, metric: str, n_samples: int) -> Floor | None:
-    """The floor of a registered metric on a registered target; None where there is none."""
-    versions = TARGETS.entry(target).version, METRICS.entry(metric).version
-    return load_floor(target, versions[0], metric, versions[1], n_samples)
+    """The floor of a registered metric on a registered target, shipped or cached; None where there is none."""
+    item = MetricItem(metric, n_samples)
+    return FloorFinder([item], compute=False).find(_run_of(target, n_samples, seed=0, device="cpu"), item)
 
 
 def verdict(table: pd.DataFrame) -> str:
@@ -238,8 +243,8 @@ def _most(target: Target, n: int) -> int:
     return n
 
 
-def _with_note(row: dict[str, Any], target: str, metric: str) -> dict[str, Any]:
-    floor = floor_at(target, metric, row["n_samples"]) if math.isfinite(row["floor"]) else None
+def _with_note(row: dict[str, Any], metric: str, floor: Floor | None) -> dict[str, Any]:
+    floor = floor if math.isfinite(row["floor"]) else None
     has_null = METRICS.get(metric).null is not None and row["metric"] == metric
     lacks = has_null and floor is None and math.isfinite(row["value"])
     note = row["reason"] or (f"no floor for n = {row['n_samples']:,}" if lacks else "")
