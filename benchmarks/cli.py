@@ -180,7 +180,8 @@ def judge(
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON; the words go to stderr.")] = False,
     against: Annotated[Path | None, typer.Option(help="A leaderboard.csv in which the draws get a place.")] = None,
     metrics: Annotated[
-        list[str] | None, typer.Option(help="Names, separated by commas; repeatable; default all that apply.")
+        list[str] | None,
+        typer.Option(help="Names, separated by commas; repeatable; default all that apply, but for c2st and w1."),
     ] = None,
     variables: Annotated[
         list[str] | None,

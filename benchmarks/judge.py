@@ -23,6 +23,7 @@ from .store import Record, Store
 COLUMNS = ["metric", "value", "floor", "ratio", "z", "p", "at_floor", "n_samples", "smallest_p", "note"]
 LADDER = (2_000, 10_000, 50_000)
 SIZES: Mapping[str, Sequence[int]] = dict.fromkeys(("w2", "w1", "c2st"), (1_000, 2_000))  # of costly metrics
+ON_REQUEST = ("c2st", "w1")  # their floors take many minutes where none is there, and others see what they see
 MIN_DRAWS = 100
 LEVEL = 0.05  # of the verdict, over all metrics together (Bonferroni)
 FAR_BELOW = -3.0  # ratio of a centred metric that exact draws do not reach
@@ -51,7 +52,7 @@ def judge_draws(
     Args:
         draws: samples of shape ``(n, dim)``, maybe with weights, densities and chains.
         target: registered name.
-        metrics: names; default all that apply.
+        metrics: names; default all that apply, but for c2st and w1.
         sizes: metric name to n, instead of the rule above.
         seed: of the truth draws and of the resampling.
         device: where metrics are computed.
@@ -69,7 +70,7 @@ def judge_draws(
     for path in plugins:
         load_plugin(path)
     law = TARGETS.get(target)
-    names = list(metrics) or sorted(METRICS.names(), key=lambda name: name not in PRIMARY)
+    names = list(metrics) or sorted({*METRICS.names()} - {*ON_REQUEST}, key=lambda name: (name not in PRIMARY, name))
     for name in names:
         METRICS.entry(name)
     check_draws(draws, target, law.dim)
