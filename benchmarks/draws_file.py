@@ -6,8 +6,8 @@ NPZ            arrays samples (n, dim), log_weights (n,), log_density (n,), chai
 NetCDF         see inference_data
 """
 
+import csv
 import warnings
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..targets.datasets import UNREADABLE
 from ..targets.draws import Draws
 from .inference_data import STATS, arviz, from_inference_data, sizes
 from .store import ARRAYS
@@ -53,7 +54,7 @@ def read_draws(path: Path | str, *, variables: Sequence[str] = ()) -> Reading:
         raise FileNotFoundError(f"draws file {path} does not exist" + (": it is a folder" if path.is_dir() else ""))
     try:
         draws, details = reader(path, variables)
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, csv.Error, *UNREADABLE) as error:
         raise ValueError(f"draws file {path}: {str(error).strip() or type(error).__name__}") from error
     n, dim = draws.samples.shape
     return Reading(draws, f"read {n:,} rows x {dim} columns from {path} ({details})")
@@ -62,8 +63,10 @@ def read_draws(path: Path | str, *, variables: Sequence[str] = ()) -> Reading:
 def _csv(path: Path, variables: Sequence[str]) -> tuple[Draws, str]:
     with path.open(encoding="utf-8-sig") as lines:
         first = next((line.strip("\r\n") for line in lines if line.strip() and not line.startswith("#")), "")
-    separator = next((mark for mark in (",", ";", "\t") if mark in first), r"\s+")
-    cells = [cell.strip().strip('"') for cell in (first.split() if separator == r"\s+" else first.split(separator))]
+    unquoted = "".join(first.split('"')[::2])
+    separator = next((mark for mark in ("\t", ",", ";") if mark in unquoted), r"\s+")
+    split = first.split() if separator == r"\s+" else next(csv.reader([first], delimiter=separator))
+    cells = [cell.strip().strip('"') for cell in split]
     has_header = _is_header(cells)
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # a header shorter than the rows would drop columns
@@ -148,6 +151,8 @@ def _npz(path: Path, variables: Sequence[str]) -> tuple[Draws, str]:
     draws = _from_array(found["samples"] if "samples" in found else found["chains"])
     unused = sorted(set(found) - set(ARRAYS))
     details = f"arrays {shapes}" + (f"; not used: {', '.join(unused)}" if unused else "")
+    if "chains" in arrays and len(arrays["chains"]) < 2:
+        del arrays["chains"]  # one chain says nothing of its convergence
     return replace(draws, **{name: array for name, array in arrays.items() if name != "samples"}), details
 
 

@@ -98,7 +98,8 @@ class Evaluator:
 
     def _rows(self, run: RunSpec, status: str, item: MetricItem, result: dict[str, Any]) -> list[dict[str, Any]]:
         metric = METRICS.get(item.name)
-        floor = self.floors.find(run, item)
+        own = result["values"].get(metric.name)
+        floor = self.floors.find(run, item) if own is not None and math.isfinite(own) else None
         rows = []
         for name, number in result["values"].items():
             value = math.nan if number is None else float(number)

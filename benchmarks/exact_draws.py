@@ -19,7 +19,20 @@ from ..targets.meter import derive_generator
 from .judge import LADDER, floor_at, judge_draws, judged_size
 from .store import write_text
 
-COLUMNS = ["target", "metric", "n_samples", "value", "floor", "ratio", "z", "p", "smallest_p", "at_floor"]
+COLUMNS = [
+    "target",
+    "metric",
+    "n_samples",
+    "value",
+    "floor",
+    "ratio",
+    "z",
+    "p",
+    "smallest_p",
+    "at_floor",
+    "n_drawn",
+    "seed",
+]
 TRANSPORT = ("sliced_w2", "w2", "w1")
 LEVEL = 0.01  # of all cells together
 MAX_CENTRED, TRANSPORT_RATIOS = 3.0, (0.5, 2.0)
@@ -43,7 +56,8 @@ def judged_exact(name: str, n_samples: int, seed: int = 0) -> pd.DataFrame:
         return pd.DataFrame(columns=COLUMNS)
     draws = Draws(samples=target.sample(n_samples, derive_generator("judged", name, seed)))
     table = judge_draws(draws, name, metrics=metrics, seed=seed)
-    return table[table["floor"].notna()].assign(target=TARGETS.versioned(name))[COLUMNS]
+    kept = table[table["floor"].notna()].assign(target=TARGETS.versioned(name), n_drawn=n_samples, seed=seed)
+    return kept[COLUMNS]
 
 
 def broken(cells: pd.DataFrame) -> pd.DataFrame:
@@ -72,7 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cells = pd.read_csv(options.out) if options.out.exists() else pd.DataFrame(columns=COLUMNS)
     without = []
     for name in names:
-        if TARGETS.versioned(name) in set(cells["target"]):
+        done = cells[(cells["n_drawn"] == options.n) & (cells["seed"] == options.seed)]
+        if TARGETS.versioned(name) in set(done["target"]):
             continue
         found = judged_exact(name, options.n, options.seed)
         if found.empty:

@@ -35,8 +35,9 @@ class Law:
 
     @classmethod
     def of(cls, run: RunSpec) -> "Law":
-        """The law of a run."""
-        return cls(run.target, run.target_version, run.target_parameters, TARGETS.entry(run.target).plugin_hash)
+        """The law of a run, as it is registered now."""
+        entry = TARGETS.entry(run.target)
+        return cls(run.target, entry.version, run.target_parameters, entry.plugin_hash)
 
     @property
     def is_shipped(self) -> bool:
@@ -70,10 +71,10 @@ class FloorFinder:
         self._found: dict[tuple[str, MetricItem], Floor | None] = {}
 
     def find(self, run: RunSpec, item: MetricItem) -> Floor | None:
-        """The floor of a metric of a run; None where there is none."""
-        if item not in self.metrics:
-            return None
+        """The floor of a metric of a run; None where there is none, or where the run met another version of the law."""
         law = Law.of(run)
+        if item not in self.metrics or law.version != run.target_version:
+            return None
         if self.compute and law.stem not in self._prepared:
             self._prepared.add(law.stem)
             self._compute(law)
@@ -94,17 +95,24 @@ class FloorFinder:
         target = TARGETS.get(law.name, **law.parameters)
         missing = [item for item in self.metrics if self._known(law, item) is None and _applies(item, target)]
         for n_samples in sorted({item.n_samples for item in missing}):
-            sizes = {item.name: n_samples for item in missing if item.n_samples == n_samples}
-            repeats = {name: n_repeats(name) for name in sizes}
+            names = [item.name for item in missing if item.n_samples == n_samples]
             _say(
-                f"{law.name}: computing the floors of {', '.join(sizes)} at n = {n_samples:,}, once (kept in "
+                f"{law.name}: computing the floors of {', '.join(names)} at n = {n_samples:,}, once (kept in "
                 f"{self.folder}; --no-floors goes without)"
             )
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                compute_floors(law.stem, law.version, target, sizes, repeats=repeats, folder=self.folder)
-            except (ValueError, OSError) as error:
-                _say(f"{law.name}: no floors at n = {n_samples:,}: {error}")
+            self._compute_some(law, target, names, n_samples)
+
+    def _compute_some(self, law: Law, target: Target, names: Sequence[str], n_samples: int) -> None:
+        sizes, repeats = dict.fromkeys(names, n_samples), {name: n_repeats(name) for name in names}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            compute_floors(law.stem, law.version, target, sizes, repeats=repeats, folder=self.folder)
+        except Exception as error:  # of one metric, perhaps a plug-in's: it must not cost the others their floors
+            if len(names) == 1 or isinstance(error, OSError):
+                _say(f"{law.name}: no floors of {', '.join(names)} at n = {n_samples:,}: {error}")
+                return
+            for name in names:
+                self._compute_some(law, target, [name], n_samples)
 
 
 def _applies(item: MetricItem, target: Target) -> bool:

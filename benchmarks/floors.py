@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ..metrics.base import METRICS, Metric, Truth
 from ..targets.base import TARGETS, HasReference, HasSample, Target
+from ..targets.datasets import UNREADABLE
 from ..targets.draws import Draws
 from ..targets.meter import derive_generator
 from .truth import TruthSource
@@ -110,7 +111,7 @@ def load_floor(
     """
     folder = folder or importlib.resources.files("samplerbench.benchmarks.data") / "floors"
     null = _of_version(_read(folder / f"{target_name}.npz"), target_version)
-    key = f"{metric_name}@{metric_version}/n={n_samples}"
+    key = _key(metric_name, metric_version, n_samples)
     kind = METRICS.get(metric_name).null
     return Floor(null[key], kind) if key in null and kind is not None else None
 
@@ -145,7 +146,8 @@ def compute_floors(
     source = TruthSource(target)
     for n_samples in sorted(set(metrics.values())):
         found = [METRICS.get(metric) for metric, size in metrics.items() if size == n_samples]
-        wanted = {key: metric for metric in found if (key := _key(metric, n_samples)) not in finished}
+        keys = {_key(metric.name, metric.version, n_samples): metric for metric in found}
+        wanted = {key: metric for key, metric in keys.items() if key not in finished}
         null = {key: list(partial.get(key, ())) for key in wanted}
         n_repeats = max((repeats[metric.name] for metric in wanted.values()), default=0)
         started, n_done = time.monotonic(), 0
@@ -164,10 +166,15 @@ def compute_floors(
                 _write(partial_file, partial, version)
                 _report(name, n_samples, k + 1, n_repeats, (time.monotonic() - started) / n_done)
         ready = {key: np.sort(np.array(values, np.float32)) for key, values in null.items() if values}
-        if ready:
+        if ready:  # beside what another process may have finished meanwhile
+            finished = _of_version(_read(file), version)
             finished = {key: values for key, values in finished.items() if not _outdated(key, found)} | ready
             _write(file, finished, version)
-    partial_file.unlink(missing_ok=True)
+        partial = {key: values for key, values in partial.items() if key not in keys}
+    if partial:
+        _write(partial_file, partial, version)
+    else:
+        partial_file.unlink(missing_ok=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -198,8 +205,8 @@ def n_repeats(metric_name: str) -> int:
     return REPEATS_SLOW if metric_name in SLOW else REPEATS
 
 
-def _key(metric: Metric, n_samples: int) -> str:
-    return f"{metric.name}@{metric.version}/n={n_samples}"
+def _key(metric_name: str, metric_version: int, n_samples: int) -> str:
+    return f"{metric_name}@{metric_version}{METRICS.entry(metric_name).plugin_hash or ''}/n={n_samples}"
 
 
 def _outdated(key: str, metrics: Iterable[Metric]) -> bool:
@@ -228,10 +235,15 @@ def _of_version(arrays: Arrays, version: int) -> Arrays:
 
 
 def _read(file: Traversable) -> Arrays:
+    """What a file of null values holds; nothing if there is none, or, said on the standard error, if it is damaged."""
     if not file.is_file():
         return {}
-    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-        return dict(archive)
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            return dict(archive)
+    except UNREADABLE:
+        print(f"{file} cannot be read, its floors are left out", file=sys.stderr, flush=True)
+        return {}
 
 
 def _write(file: Path, arrays: Arrays, version: int) -> None:

@@ -28,7 +28,7 @@ STATS = {"log_weight": "log_weights", "log_density": "log_density"}  # name in I
 
 
 def to_inference_data(draws: Draws) -> "InferenceData":
-    """Draws as ArviZ's InferenceData, in the layout of this module; nothing is lost.
+    """Draws as ArviZ's InferenceData, in the layout of this module; all to the bit but diagnostics, which JSON keeps.
 
     Args:
         draws: on any device; not modified.
@@ -54,7 +54,7 @@ def to_inference_data(draws: Draws) -> "InferenceData":
 
 
 def from_inference_data(data: "InferenceData", *, variables: Sequence[str] = ()) -> Draws:
-    """Draws from ArviZ's InferenceData: ours without loss, anybody's posterior as samples and chains.
+    """Draws from ArviZ's InferenceData: ours with all they hold, anybody's posterior as samples and chains.
 
     Args:
         data: with a group posterior, whose variables have dimensions (chain, draw, ...). Variables log_weight and
@@ -75,17 +75,33 @@ def from_inference_data(data: "InferenceData", *, variables: Sequence[str] = ())
         fields = {name: _tensor(own[name].values) for name in ("x", *STATS) if name in own}
     else:
         fields = {"x": chains.reshape(n_chains * n_kept, dim), **_stats(data, (n_chains, n_kept))}
-    rest = json.loads(data["posterior"].attrs.get(ATTRIBUTE, "{}"))
+    rest = _own_fields(data["posterior"].attrs.get(ATTRIBUTE, "{}"))
     return Draws(
         samples=fields["x"],
         log_weights=fields.get("log_weight"),
         log_density=fields.get("log_density"),
-        log_z=Estimate(**rest["log_z"]) if rest.get("log_z") else None,
+        log_z=Estimate(**rest["log_z"]) if rest["log_z"] else None,
         chains=chains if n_chains > 1 or "draws" in data.groups() else None,
-        stopped=rest.get("stopped"),
-        reason=rest.get("reason", ""),
-        diagnostics=rest.get("diagnostics", {}),
+        stopped=rest["stopped"],
+        reason=rest["reason"],
+        diagnostics=rest["diagnostics"],
     )
+
+
+def _own_fields(text: str) -> dict[str, Any]:
+    """What ``to_inference_data`` wrote as JSON; defaults where that is another's file."""
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"attribute {ATTRIBUTE} must be JSON, got {text[:40]!r}") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"attribute {ATTRIBUTE} must be a JSON object, got {text[:40]!r}")
+    fields: dict[str, Any] = {"log_z": None, "stopped": None, "reason": "", "diagnostics": {}, **found}
+    log_z, kinds = fields["log_z"], {"reason": str, "diagnostics": dict}
+    is_estimate = log_z is None or (isinstance(log_z, dict) and set(log_z) == {"value", "std_error"})
+    if not is_estimate or not all(isinstance(fields[name], kind) for name, kind in kinds.items()):
+        raise ValueError(f"attribute {ATTRIBUTE} must hold what to_inference_data writes, got {text[:40]!r}")
+    return fields
 
 
 def arviz() -> ModuleType:

@@ -26,6 +26,7 @@ SIZES: Mapping[str, Sequence[int]] = dict.fromkeys(("w2", "w1", "c2st"), (1_000,
 ON_REQUEST = ("c2st", "w1")  # their floors take many minutes where none is there, and others see what they see
 MIN_DRAWS = 100
 LEVEL = 0.05  # of the verdict, over all metrics together (Bonferroni)
+FAR_ABOVE = 5.0  # standard deviations above the null law's mean, and above all of its values
 FAR_BELOW = -3.0  # ratio of a centred metric that exact draws do not reach
 MAX_SHOWN = 3  # metrics above the floor that the verdict names
 
@@ -147,7 +148,9 @@ def verdict(table: pd.DataFrame) -> str:
     said += [f"{len(above) - MAX_SHOWN} more"] if len(above) > MAX_SHOWN else []
     said += [f"no value of {', '.join(failed)}, see the notes"] if len(failed) else []
     facts = "; ".join(said)
-    significant = above[(above["p"] <= LEVEL / len(judged)) | (above["ratio"] <= FAR_BELOW)]
+    level = LEVEL / len(judged)
+    beyond = (above["p"] == above["smallest_p"]) & (above["z"] > FAR_ABOVE)  # p can say no more than that
+    significant = above[(above["p"] <= level) | beyond | (above["ratio"] <= FAR_BELOW)]
     if len(significant):
         name = str(significant["metric"].iloc[0])
         what = METRICS.entry(name).summary.partition(";")[0].rstrip(".")
@@ -175,7 +178,8 @@ def remarks(table: pd.DataFrame) -> list[str]:
     ]
     if left_out:
         lacks = {name: why.removeprefix("needs ").replace("samples", "truth draws") for name, why in left_out.items()}
-        lines.append("left out: " + ", ".join(f"{name} (no {lack})" for name, lack in lacks.items()))
+        said = [f"{name} ({lack if lack.startswith('at least') else f'no {lack}'})" for name, lack in lacks.items()]
+        lines.append("left out: " + ", ".join(said))
     return lines
 
 

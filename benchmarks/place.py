@@ -86,6 +86,8 @@ def place_of(draws: Draws, target: str, rows: pd.DataFrame, *, seed: int = 0, de
     sizes = dict.fromkeys(PRIMARY, N_RANKED)
     row = judge_draws(draws, target, metrics=PRIMARY, sizes=sizes, seed=seed, device=device)
     judged = row[~row["note"].str.startswith("needs ")]
+    if judged.empty:
+        raise ValueError(f"a place needs truth draws or modes, {target} has neither")
     for metric, ratio, floor, note in judged[["metric", "ratio", "floor", "note"]].itertuples(index=False):
         if math.isnan(ratio):
             raise ValueError(f"a place needs the ratio of {metric} to its floor, which {target} lacks: {note}")

@@ -18,6 +18,7 @@ from .store import Record, Status
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 N_PROBES = 64
+THROUGHPUT_BELOW = 10.0  # seconds: of a slower draw, batches would take minutes
 REPEAT_BELOW = 1.0  # seconds: a faster draw is timed again and the median is kept
 
 
@@ -50,7 +51,7 @@ def execute(spec: RunSpec) -> tuple[Record, Draws | None]:
         counts={} if meter is None else {phase: vars(counts).copy() for phase, counts in meter.counts.items()},
         seconds=progress.get("seconds", {}),
         throughput=progress.get("throughput", []),
-        peak_memory_mb=measure.peak_memory_mb(spec.device),
+        peak_memory_mb=progress.get("peak_memory_mb") or measure.peak_memory_mb(spec.device),
         environment=measure.environment(spec.device),
         diagnostics=diagnostics,
         log_z=vars(draws.log_z).copy() if draws and draws.log_z else None,
@@ -80,7 +81,8 @@ def _fit_and_draw(spec: RunSpec, progress: dict[str, Any]) -> Draws:
             timing = generator("timing")
             with meter.uncounted():
                 seconds["draw"] = measure.median_seconds(lambda: fitted.draw(spec.n_samples, timing), spec.device)
-        if spec.throughput and draws.stopped is None:
+        progress["peak_memory_mb"] = measure.peak_memory_mb(spec.device)
+        if spec.throughput and draws.stopped is None and seconds["draw"] < THROUGHPUT_BELOW:
             batches = generator("batches")
             with meter.uncounted():
                 progress["throughput"] = measure.throughput_curve(lambda n: fitted.draw(n, batches), spec.device)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from samplerbench.benchmarks import floor_finder
 from samplerbench.benchmarks.plan import Suite, make_plan, parse_suite
 from samplerbench.benchmarks.run import execute
 from samplerbench.benchmarks.store import Plan, Store
@@ -12,6 +13,12 @@ from samplerbench.targets.datasets import DataFileError
 from samplerbench.targets.logistic_regression import TrainedLogisticRegression
 
 PLUGIN = Path(__file__).parent / "plugins" / "misbehaving.py"
+
+
+@pytest.fixture(autouse=True)
+def _own_floors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Floors that a test computes, or finds cached, are its own."""
+    monkeypatch.setattr(floor_finder, "cache_folder", lambda: tmp_path / "cache")
 
 
 @pytest.fixture

@@ -226,3 +226,20 @@ def test_parquet_without_its_package_says_what_to_install(tmp_path: Path, monkey
     monkeypatch.setattr(pd, "read_parquet", missing)
     with pytest.raises(ValueError, match=r"pip install 'samplerbench\[parquet\]'"):
         read_draws(tmp_path / "x.parquet")
+
+
+def test_names_with_commas_in_quotes_are_names(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text('"L[1,1]","L[2,1]"\n1,2\n3,4\n')
+    reading = read_draws(path, variables=["L[2,1]", "L[1,1]"])
+    assert reading.draws.samples.tolist() == [[2, 1], [4, 3]]
+    tabs = tmp_path / "x.tsv"
+    tabs.write_text("L[1,1]\tL[2,1]\n1\t2\n3\t4\n")
+    assert read_draws(tabs).draws.samples.tolist() == [[1, 2], [3, 4]]
+
+
+def test_one_chain_in_an_archive_is_no_chains(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", chains=X[None])
+    draws = read_draws(tmp_path / "x.npz").draws
+    assert draws.samples.shape == (40, 3)
+    assert draws.chains is None

@@ -223,6 +223,9 @@ def test_the_verdict_in_words() -> None:
     assert "no more than chance" in verdict(table_of(good, unlucky))
     below = ("ksd", -40.0, -70.0, 1.0, False)
     assert "ksd far below zero, 40 times the floor in size: these are not draws" in verdict(table_of(good, below))
+    # ten floors of 200 values: p can be no smaller than 1 / 201, which is above .05 / 11
+    coarse = table_of(*[good] * 10, ("w2", 9.0, 40.0, 1 / 201, False)).assign(smallest_p=1 / 201)
+    assert "w2 9 times the floor (p 0.005): these are not draws of ring8" in verdict(coarse)
     gone = table_of(good, ("ksd", math.nan, math.nan, math.nan, False))
     gone.loc[1, ["floor", "note"]] = [math.nan, "ValueError: not finite"]
     assert verdict(gone).startswith("At the floor in 1 of 1 metrics; no value of ksd, see the notes; otherwise nothing")
@@ -314,6 +317,13 @@ def test_what_does_not_compare_has_no_place(board: Callable[..., Path], plugin: 
         ValueError, match="needs the ratio of sliced_w2 to its floor, which plain_normal lacks: no floor"
     ):
         place_of(Draws(samples=torch.zeros(2_000, 2)), "plain_normal", rows)
+
+
+def test_where_nothing_is_known_of_the_truth_there_is_no_place() -> None:
+    draws = Draws(samples=0.1 * torch.randn(2_000, 64, generator=torch.Generator().manual_seed(0)))
+    table = pd.DataFrame({"target": ["ebm_digits"], "sampler": ["a"], "primary_ratio": [math.nan]})
+    with pytest.raises(ValueError, match="a place needs truth draws or modes, ebm_digits has neither"):
+        place_of(draws, "ebm_digits", table)
 
 
 def test_what_is_no_leaderboard_is_named(board: Callable[..., Path], tmp_path: Path) -> None:

@@ -54,3 +54,10 @@ def test_the_first_call_of_a_batch_is_not_timed(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(measure.time, "perf_counter", clock.perf_counter)
     assert max(cost for _, cost in measure.throughput_curve(draw, "cpu")) == pytest.approx(1_001)
+
+
+def test_a_method_that_refuses_a_batch_ends_the_curve() -> None:
+    def draw(n: int) -> None:
+        raise ValueError(f"n_samples must be at least 2, got {n}")
+
+    assert measure.throughput_curve(draw, "cpu") == []
