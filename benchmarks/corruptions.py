@@ -18,6 +18,7 @@ from ..targets.meter import derive_generator
 
 N_ANATOMY = 50_000
 MAD_TO_SD = 1.4826  # of a normal law
+LEAST_DROPPED = 0.01
 MOVED_SHARE = 0.9
 FREEDOM = 5
 SHRINKAGE = 0.5
@@ -128,9 +129,10 @@ def nothing(pool: Tensor, n_samples: int, anatomy: Anatomy, generator: Generator
 
 
 def drop_mode(pool: Tensor, n_samples: int, anatomy: Anatomy, generator: Generator) -> Tensor:
-    """The mode of median mass is lost: independent draws of the law given that they are not in that mode."""
+    """The lightest of the modes with 1% of the mass or more is lost: independent draws given that they are not there."""
     modes = _modes(anatomy)
-    lost = modes.masses.argsort(stable=True)[(len(modes.masses) - 1) // 2]
+    least = min(LEAST_DROPPED, modes.masses.max().item())
+    lost = modes.masses.where(modes.masses >= least, torch.inf).argmin()
     return _first(pool[modes.assign(pool) != lost], n_samples)
 
 

@@ -75,11 +75,12 @@ def test_the_control_returns_the_draws_themselves_in_another_order(bimodal: Anat
     assert not torch.equal(x, pool[:400])
 
 
-def test_the_mode_of_median_mass_is_dropped_and_the_others_keep_their_odds(three: Anatomy) -> None:
-    x = CORRUPTIONS["drop_mode"](pool_of(THREE, 4 * N), N, three, derive_generator("a"))
-    masses = THREE.modes.masses
-    assert shares(x, THREE)[1] == 0
-    assert_shares(x, THREE, torch.stack([masses[0], 0 * masses[1], masses[2]]) / (1 - masses[1]))
+def test_the_lightest_mode_of_one_percent_is_dropped_and_the_others_keep_their_odds() -> None:
+    target = GaussianMixture(((0.0, 0.0), (20.0, 0.0), (0.0, 20.0), (20.0, 20.0)), weights=(0.005, 0.6, 0.015, 0.38))
+    x = CORRUPTIONS["drop_mode"](pool_of(target, 4 * N), N, Anatomy.of(target), derive_generator("a"))
+    kept = torch.tensor([1.0, 1.0, 0.0, 1.0], dtype=torch.float64)
+    assert shares(x, target)[2] == 0
+    assert_shares(x, target, kept * target.modes.masses / (1 - target.modes.masses[2]))
     assert max(rows(x).values()) == 1
 
 
