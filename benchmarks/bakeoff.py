@@ -57,8 +57,8 @@ class Repeats:
 def planned_repeats(metric: str, n_samples: int) -> Repeats:
     """The shipped table's: fewer where a value costs more (half a second and more for slow ones)."""
     if n_samples <= 1_000:
-        return Repeats(39, 16) if metric in SLOW else Repeats(199, 100)
-    return Repeats(39, 10) if metric in SLOW + PAIRWISE else Repeats(99, 40)
+        return Repeats(39, 16) if metric in SLOW else Repeats(999, 100)
+    return Repeats(39, 10) if metric in SLOW + PAIRWISE else Repeats(199, 40)
 
 
 Plan: TypeAlias = Callable[[str, int], Repeats]

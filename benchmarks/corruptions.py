@@ -129,7 +129,7 @@ def nothing(pool: Tensor, n_samples: int, anatomy: Anatomy, generator: Generator
 
 
 def drop_mode(pool: Tensor, n_samples: int, anatomy: Anatomy, generator: Generator) -> Tensor:
-    """The lightest of the modes with 1% of the mass or more is lost: independent draws given that they are not there."""
+    """The lightest of the modes with at least 1% of the mass is lost: independent draws that are elsewhere."""
     modes = _modes(anatomy)
     least = min(LEAST_DROPPED, modes.masses.max().item())
     lost = modes.masses.where(modes.masses >= least, torch.inf).argmin()
