@@ -130,7 +130,8 @@ def power_figure(table: pd.DataFrame) -> Figure:
             _heat(axis, cells)
             axis.set_title(f"{target}, n = {n:,}", loc="left")
     figure.suptitle(
-        "Power at level 5%: share of corrupted samples that a metric tells from exact draws (no number: does not apply)"
+        "Power at level 5%: share of corrupted samples that a metric tells from exact draws (grey: does not apply, or "
+        "was not computed)"
     )
     return figure
 
