@@ -12,7 +12,9 @@ ROOT = Path(__file__).parent.parent
 
 def cells(*rows: tuple[str, float, float]) -> pd.DataFrame:
     """Rows of metric, ratio, p."""
-    table = [("ring8@1", metric, 2_000, ratio, 1.0, ratio, 0.0, p, 0.001, p > 0.05) for metric, ratio, p in rows]
+    table = [
+        ("ring8@1", metric, 2_000, ratio, 1.0, ratio, 0.0, p, 0.001, p > 0.05, 10_000, 0) for metric, ratio, p in rows
+    ]
     return pd.DataFrame(table, columns=COLUMNS)
 
 
@@ -45,6 +47,8 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path, capsys: pytest.CaptureFixtu
     both = pd.read_csv(out)
     assert list(both["target"].unique()) == ["donut@1", "mog2@1"]
     assert set(both[both["target"] == "mog2@1"]["ratio"]) == {1.5}
+    assert main(["mog2", "--n", "2000", "--seed", "1", "--out", str(out)]) == 0  # other draws: cells of their own
+    assert set(pd.read_csv(out)["seed"]) == {0, 1}
 
 
 def test_a_broken_rule_gives_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
