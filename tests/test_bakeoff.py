@@ -1,3 +1,4 @@
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -10,7 +11,17 @@ import pytest
 from torch import Generator, Tensor
 
 from samplerbench.benchmarks import bakeoff
-from samplerbench.benchmarks.bakeoff import BIMODAL, Part, Repeats, build_target, main, metric_names, n_used
+from samplerbench.benchmarks.bakeoff import (
+    BIMODAL,
+    SIZES,
+    TARGET_NAMES,
+    Part,
+    Repeats,
+    build_target,
+    main,
+    metric_names,
+    n_used,
+)
 from samplerbench.benchmarks.bakeoff_report import p_values, power_figure, power_table, standard_error
 from samplerbench.benchmarks.corruptions import CORRUPTIONS
 from samplerbench.benchmarks.truth import TruthSource
@@ -192,6 +203,7 @@ def test_heat_map_has_a_panel_per_target_and_size_and_the_numbers_in_its_cells()
 @pytest.mark.skipif(not (RESULTS / "power.csv").exists(), reason="results are not part of an installed package")
 def test_shipped_table_shows_who_sees_moved_weights() -> None:
     table = pd.read_csv(RESULTS / "power.csv")
+    assert set(zip(table["target"], table["n"], strict=True)) == set(itertools.product(TARGET_NAMES, SIZES))
     moved = table[(table["target"] == BIMODAL) & (table["corruption"] == "move_weights")]
     power = moved.set_index(["metric", "n"])["power"].unstack()
     assert (power.loc[["ksd", "energy_w1"]] <= 0.3).all(axis=None)
