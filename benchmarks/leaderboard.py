@@ -14,7 +14,7 @@ from ..targets.meter import Counts
 from .evaluate import evaluate_store, records
 from .store import STATUSES, Plan, Record, Store, write_json, write_text
 
-PRIMARY = ("sliced_w2", "mode_tv")  # the worse of the two ratios judges a row
+PRIMARY: tuple[str, ...] = ("sliced_w2", "mode_tv")  # the worse of the two ratios judges a row
 OVERVIEW = ("sliced_w2", "mode_tv", "mmd2")
 LEVEL = 0.95
 STATISTICS = ("mean", "low", "high", "floor", "ratio", "z", "at_floor")

@@ -35,7 +35,10 @@ def classifier_accuracy(x: Tensor, y: Tensor) -> float:
     n_right = 0
     for k in range(N_FOLDS):
         test = fold == k
-        classifier = HistGradientBoostingClassifier(early_stopping=False, random_state=FOLD_SEED)
+        classifier = HistGradientBoostingClassifier(
+            early_stopping=False,  # pyright: ignore[reportArgumentType]
+            random_state=FOLD_SEED,
+        )
         classifier.fit(rows[~test], of_y[~test])
         n_right += int((classifier.predict(rows[test]) == of_y[test]).sum())
     return n_right / len(rows)
