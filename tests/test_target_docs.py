@@ -184,14 +184,14 @@ def test_list_shows_a_line_per_target(tmp_path: Path) -> None:
 
 
 def test_lines_are_cut_at_the_width_of_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    from samplerbench.benchmarks import cli
+    from samplerbench.benchmarks import terminal
 
     rows = [("a", "b" * 100), ("ccc", "d")]
-    cli._section("kind", rows)
+    terminal.print_section("kind", rows)
     assert capsys.readouterr().out == f"kind (2)\n  a    {'b' * 100}\n  ccc  d\n"
-    monkeypatch.setattr(cli.sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(terminal.sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "40")
-    cli._section("kind", rows)
+    terminal.print_section("kind", rows)
     assert capsys.readouterr().out == f"kind (2)\n  a    {'b' * 32}…\n  ccc  d\n"
-    cli._section("kind", [], header=("name", "line"))
+    terminal.print_section("kind", [], header=("name", "line"))
     assert capsys.readouterr().out.startswith("kind (0)\n")
