@@ -206,12 +206,17 @@ def n_repeats(metric_name: str) -> int:
 
 
 def _key(metric_name: str, metric_version: int, n_samples: int) -> str:
-    return f"{metric_name}@{metric_version}{METRICS.entry(metric_name).plugin_hash or ''}/n={n_samples}"
+    return f"{_versioned(metric_name, metric_version)}/n={n_samples}"
+
+
+def _versioned(metric_name: str, metric_version: int) -> str:
+    return f"{metric_name}@{metric_version}{METRICS.entry(metric_name).plugin_hash or ''}"
 
 
 def _outdated(key: str, metrics: Iterable[Metric]) -> bool:
     """Whether ``key`` belongs to another version of one of the metrics."""
-    return any(key.startswith(f"{m.name}@") and not key.startswith(f"{m.name}@{m.version}/") for m in metrics)
+    own = key.partition("/n=")[0]
+    return any(own.startswith(f"{m.name}@") and own != _versioned(m.name, m.version) for m in metrics)
 
 
 def _null_value(metric: Metric, draws: Draws, truth: Truth, *, seed: int, target: str) -> np.float32:
@@ -247,8 +252,11 @@ def _read(file: Traversable) -> Arrays:
 
 
 def _write(file: Path, arrays: Arrays, version: int) -> None:
-    """Replace ``file`` at once, so that it is whole at every moment."""
-    contents: dict[str, Any] = {VERSION_KEY: np.array(version), **arrays}
+    write_arrays(file, {VERSION_KEY: np.array(version), **arrays})
+
+
+def write_arrays(file: Path, contents: Mapping[str, Any]) -> None:
+    """Replace an NPZ ``file`` at once, so that it is whole at every moment."""
     temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as stream:
         np.savez_compressed(stream, **contents)

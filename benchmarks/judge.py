@@ -15,14 +15,14 @@ from ..targets.draws import Draws
 from ..targets.registry import load_plugin
 from .evaluate import Evaluator
 from .floor_finder import FloorFinder
-from .floors import Floor
+from .floors import SLOW, Floor
 from .leaderboard import PRIMARY
 from .plan import MetricItem, RunSpec
 from .store import Record, Store
 
 COLUMNS = ["metric", "value", "floor", "ratio", "z", "p", "at_floor", "n_samples", "smallest_p", "note"]
 LADDER = (2_000, 10_000, 50_000)
-SIZES: Mapping[str, Sequence[int]] = dict.fromkeys(("w2", "w1", "c2st"), (1_000, 2_000))  # of costly metrics
+SIZES: Mapping[str, Sequence[int]] = dict.fromkeys(SLOW, (1_000, 2_000))  # of costly metrics
 ON_REQUEST = ("c2st", "w1")  # their floors take many minutes where none is there, and others see what they see
 MIN_DRAWS = 100
 LEVEL = 0.05  # of the verdict, over all metrics together (Bonferroni)
