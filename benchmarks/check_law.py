@@ -9,6 +9,7 @@ import math
 
 import torch
 
+from ..samplers.base import HasLogDensity
 from ..targets.base import TARGETS, HasLogZ, HasMarginals, HasMoments
 from .contract import DoesNotApply, require
 from .sampler_subject import N_FULL, SamplerSubject, unweighted
@@ -17,7 +18,9 @@ MAX_STANDARD_ERRORS = 4.0
 MEAN_BIAS = 0.1  # of a mean, in standard deviations
 SQUARE_BIAS = 0.25  # of a mean square, relative
 DISTANCE_BIAS = 0.1  # of a distribution function
-ROUNDING = 1e-3  # of log Z, in nats: log densities are float32
+ROUNDING = 1e-3  # of log Z and of log densities, in nats: they are float32
+N_NODES = 801  # per side of the grid on which a density is integrated
+INTEGRAL_ERROR = 0.02  # of a density on that grid
 
 
 def moments_of_gaussian2(subject: SamplerSubject) -> str:
@@ -94,3 +97,28 @@ def log_normaliser(subject: SamplerSubject) -> str:
         require(gap <= limit, f"log_z of {name}", rule, estimate)
         seen.append(f"{name}: {estimate.value:.4f} +- {estimate.std_error:.4f}, truth {target.log_z.value:g}")
     return f"{'; '.join(seen)} (rule: 4 standard errors + {ROUNDING:g} for rounding)"
+
+
+def density(subject: SamplerSubject) -> str:
+    """A density that can be asked for anywhere is that of the draws, and integrates to one."""
+    run = subject.full("mog2")
+    fitted, x = run.fitted, run.draws.samples
+    if not isinstance(fitted, HasLogDensity):
+        raise DoesNotApply("the fitted sampler has no log_density")
+    log_density = fitted.log_density(x)
+    require(log_density.shape == (len(x),), "log_density", f"be ({len(x)},)", tuple(log_density.shape))
+    if run.draws.log_density is not None:
+        error = (log_density - run.draws.log_density).abs().max().item()
+        require(
+            error <= ROUNDING, "log_density at the draws", f"be theirs within {ROUNDING:g} nats", f"{error:.3g} off"
+        )
+    low, high = x.min(0).values, x.max(0).values
+    sides = [
+        torch.linspace(1.5 * a - 0.5 * b, 1.5 * b - 0.5 * a, N_NODES).to(x) for a, b in zip(low, high, strict=True)
+    ]
+    nodes = torch.cartesian_prod(*sides)
+    area = math.prod((side[1] - side[0]).item() for side in sides)
+    integral = sum(fitted.log_density(part).double().exp().sum().item() for part in nodes.split(10_000)) * area
+    close = abs(integral - 1) <= INTEGRAL_ERROR
+    require(close, "the density of draws of mog2", f"integrate to 1 within {INTEGRAL_ERROR:g}", f"{integral:.4g}")
+    return f"as at the draws, and {integral:.4f} on a grid of {N_NODES} x {N_NODES} around them"

@@ -21,7 +21,13 @@ from .contract import BrokenRule, Check, DoesNotApply, global_states, require, r
 from .other_process import in_another_process
 
 T = TypeVar("T", Draws, Truth)
-OF_DRAWS = ("chains", "log_weights", "log_density", "log_z")  # what a metric may need of Draws, beside the samples
+OF_DRAWS = (
+    "chains",
+    "log_weights",
+    "log_density",
+    "forward_log_ratio",
+    "log_z",
+)  # what a metric may need of Draws, beside the samples
 N_CHAINS, N_DRAWS = 4, 100
 OF_TRUTH = tuple(part.name for part in dataclasses.fields(Truth))
 
@@ -39,6 +45,7 @@ def exact_draws(n_samples: int = N_DRAWS) -> Draws:
         chains=samples.reshape(N_CHAINS, n_kept, 2),
         log_weights=torch.zeros(len(samples)),
         log_density=_log_prob(samples),
+        forward_log_ratio=torch.zeros(len(samples)),
         log_z=Estimate(0.1, 0.2),
     )
 

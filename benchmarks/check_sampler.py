@@ -15,7 +15,7 @@ import torch
 
 from ..targets.meter import derive_generator
 from .check_costs import budget_of_draw, budget_of_fit, counts, divergence
-from .check_law import log_normaliser, moments_of_gaussian2, moments_of_mog2
+from .check_law import density, log_normaliser, moments_of_gaussian2, moments_of_mog2
 from .contract import (
     BrokenRule,
     Check,
@@ -173,5 +173,6 @@ CHECKS: tuple[Check[SamplerSubject], ...] = (
     moments_of_gaussian2,
     moments_of_mog2,
     log_normaliser,
+    density,
     counts,
 )

@@ -1,5 +1,6 @@
 """Executes one run: fit, draw, and an honest account of how it ended. Reads and writes no files."""
 
+import dataclasses
 import traceback
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..samplers.base import SAMPLERS, NotApplicableError
-from ..targets.base import TARGETS, Target
+from ..samplers.base import SAMPLERS, HasLogDensity, NotApplicableError
+from ..targets.base import TARGETS, HasSample, Target
 from ..targets.draws import Draws
 from ..targets.meter import Budget, Meter, TargetError, derive_generator
 from ..targets.registry import load_plugin
 from . import measure
 from .plan import RunSpec
 from .store import Record, Status
+from .truth import in_blocks
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 N_PROBES = 64
@@ -87,7 +89,20 @@ def _fit_and_draw(spec: RunSpec, progress: dict[str, Any]) -> Draws:
             with meter.uncounted():
                 progress["throughput"] = measure.throughput_curve(lambda n: fitted.draw(n, batches), spec.device)
     _check_shapes(draws, spec, target.dim, dtype)
+    if isinstance(fitted, HasLogDensity) and isinstance(target, HasSample):
+        draws = dataclasses.replace(draws, forward_log_ratio=_forward_log_ratio(fitted, target, spec, dtype))
     return draws
+
+
+def _forward_log_ratio(fitted: HasLogDensity, target: Target, spec: RunSpec, dtype: torch.dtype) -> Tensor:
+    """log_prob less the sampler's log density at as many exact draws as the run has of its own, shape ``(n,)``."""
+    x = target.sample(spec.n_samples, derive_generator(spec.seed, "forward"))
+    log_density = in_blocks(fitted.log_density)(x.to(spec.device, dtype)).to(x)
+    n_nan = int(log_density.isnan().sum())
+    if log_density.shape != (len(x),) or n_nan:
+        got = f"{tuple(log_density.shape)} with {n_nan} NaN"
+        raise ValueError(f"log_density of sampler {spec.sampler!r} must be ({len(x)},) without NaN, got {got}")
+    return in_blocks(target.log_prob)(x) - log_density
 
 
 def _load_plugins(spec: RunSpec) -> None:

@@ -33,7 +33,7 @@ Status: TypeAlias = Literal[
 ]
 STATUSES: tuple[Status, ...] = get_args(Status)
 RETRIED: tuple[Status, ...] = ("failed", "killed", "timeout", "not_installed")  # may end otherwise next time
-ARRAYS = ("samples", "log_weights", "log_density", "chains")
+ARRAYS = ("samples", "log_weights", "log_density", "forward_log_ratio", "chains")
 SCHEMA = 1
 
 
@@ -300,6 +300,7 @@ def _unpack(packed: bytes, record: Record) -> Draws:
         samples=found["samples"],
         log_weights=found.get("log_weights"),
         log_density=found.get("log_density"),
+        forward_log_ratio=found.get("forward_log_ratio"),
         chains=found.get("chains"),
         log_z=Estimate(**record.log_z) if record.log_z else None,
     )

@@ -60,8 +60,8 @@ class TruthSource:
         """All that depends on no seed: everything but ``samples``."""
         target = self.target
         return Truth(
-            log_prob=_in_blocks(target.log_prob),
-            score=_in_blocks(target.score if isinstance(target, HasScore) else self._score_by_autograd),
+            log_prob=in_blocks(target.log_prob),
+            score=in_blocks(target.score if isinstance(target, HasScore) else self._score_by_autograd),
             view=target.view if isinstance(target, HasView) else None,
             modes=target.modes if isinstance(target, HasModes) else None,
             wells=target.wells if isinstance(target, HasWells) else None,
@@ -70,7 +70,7 @@ class TruthSource:
             spacing=self._spacing() if self.has_draws else None,
             predictive=self._predictive(),
             normaliser=target.log_z if isinstance(target, HasLogZ) else None,
-            features=_in_blocks(target.features) if isinstance(target, HasFeatures) else None,
+            features=in_blocks(target.features) if isinstance(target, HasFeatures) else None,
         )
 
     def independent_pair(self, n_samples: int, generator: Generator) -> tuple[Tensor, Truth]:
@@ -185,7 +185,7 @@ def moments_of(v: Tensor) -> Moments:
     return Moments(f.mean(0), f.var(0, unbiased=False))
 
 
-def _in_blocks(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def in_blocks(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """``function`` of points ``(n, dim)``, without gradient, evaluated at 2,000 of them at a time."""
 
     def blocked(x: Tensor) -> Tensor:

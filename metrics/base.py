@@ -104,7 +104,7 @@ class Metric:
     @property
     def takes_weights(self) -> bool:
         """Whether it takes draws as the sampler returned them; others take draws resampled to equal weights."""
-        return not {"log_weights", "log_density"}.isdisjoint(self.fields)
+        return not {"log_weights", "log_density", "forward_log_ratio"}.isdisjoint(self.fields)
 
     def fewest_draws(self, truth: Truth) -> int:
         """The number of draws that it asks for; ``truth`` holds what it needs."""
@@ -116,6 +116,7 @@ class Metric:
             "chains": draws.chains,
             "log_weights": draws.log_weights,
             "log_density": draws.log_density,
+            "forward_log_ratio": draws.forward_log_ratio,
             "log_z": draws.log_z,
         }
         there = {field for field in self.fields if known.get(field, getattr(truth, field, None)) is not None}

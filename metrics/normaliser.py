@@ -1,8 +1,10 @@
-"""The target's log normaliser as a sampler sees it: its own estimate, its bound, and the spread of its weights.
+"""The target's log normaliser as a sampler sees it: its own estimate, its bounds, and the spread of its weights.
 
-EUBO and the forward ESS would need the sampler's density at exact draws, which stored draws do not hold: they are not
-offered.
+Reverse quantities average over the sampler's draws and cannot see what it never draws; forward ones average over exact
+draws of the target: Blessing et al., Beyond ELBOs, arXiv 2406.07423 (2024).
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -80,6 +82,52 @@ def ess_reverse(draws: Draws, truth: Truth, *, seed: int) -> Values:
     as_points(draws.samples, "draws")
     weights = draws.log_weights
     return {"ess_reverse": effective_share(_log_ratio(draws, truth) if weights is None else weights)}
+
+
+@register_metric(
+    "eubo",
+    version=1,
+    needs=("forward_log_ratio",),
+    unit="nats",
+    blind_to="draws where the target has no mass",
+    null=None,
+    min_draws=MIN_DRAWS,
+)
+def eubo(draws: Draws, truth: Truth, *, seed: int) -> Values:
+    """Evidence upper bound: mean over exact draws of log_prob less the sampler's log density; log Z at the truth.
+
+    It is infinite where the sampler's density vanishes at an exact draw.
+    """
+    return {"eubo": _forward_log_ratio(draws).mean().item()}
+
+
+@register_metric(
+    "ess_forward",
+    version=1,
+    needs=("forward_log_ratio",),
+    unit="1",
+    blind_to="draws where the target has no mass",
+    direction="higher",
+    null=None,
+    min_draws=MIN_DRAWS,
+)
+def ess_forward(draws: Draws, truth: Truth, *, seed: int) -> Values:
+    """Effective share of the draws that importance weights w = exp(log_prob) / density would leave, by exact draws.
+
+    1 / (E w E 1/w) over the target: E 1/w is 1/Z, and E w / Z is E w^2 / Z^2 over the draws. A lost mode has a huge w.
+    """
+    log_ratio = _forward_log_ratio(draws)
+    log_n = math.log(len(log_ratio))
+    log_mean, log_mean_inverse = log_ratio.logsumexp(0) - log_n, (-log_ratio).logsumexp(0) - log_n
+    return {"ess_forward": (-log_mean - log_mean_inverse).exp().item() if log_mean.isfinite() else 0.0}
+
+
+def _forward_log_ratio(draws: Draws) -> Tensor:
+    as_points(draws.samples, "draws")
+    log_ratio = known(draws.forward_log_ratio, "forward_log_ratio").detach().to(torch.float64)
+    if log_ratio.isnan().any() or (log_ratio == -math.inf).any():
+        raise ValueError("forward_log_ratio must be above -inf and not NaN at every exact draw")
+    return log_ratio
 
 
 def _log_ratio(draws: Draws, truth: Truth) -> Tensor:

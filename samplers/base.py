@@ -1,7 +1,7 @@
 """The Sampler contract, the Kernel contract and the registry of samplers."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
@@ -33,6 +33,15 @@ class FittedSampler(Protocol):
         Raises:
             ValueError: if ``start`` has another shape, or the method has no use for a start.
         """
+        ...
+
+
+@runtime_checkable
+class HasLogDensity(Protocol):
+    """A fitted sampler that knows the density of what it draws."""
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """Normalised log density of its draws at any points ``(n, dim)``, shape ``(n,)``; -inf where it never draws."""
         ...
 
 

@@ -25,6 +25,8 @@ class Draws:
         samples: shape ``(n, dim)``.
         log_weights: unnormalised log importance weights, shape ``(n,)``.
         log_density: normalised log density of the sampler at its samples, shape ``(n,)``.
+        forward_log_ratio: log_prob less the sampler's log density, at exact draws of the target, shape ``(m,)``; added
+            by the run, where the sampler knows its density everywhere.
         log_z: estimate of the target's log normaliser, in nats.
         chains: what a chain method kept, shape ``(n_chains, n_kept, dim)``, at most 64 x 1,000, thinned.
         stopped: why the method ended early, None if it did not.
@@ -35,6 +37,7 @@ class Draws:
     samples: Tensor
     log_weights: Tensor | None = None
     log_density: Tensor | None = None
+    forward_log_ratio: Tensor | None = None
     log_z: Estimate | None = None
     chains: Tensor | None = None
     stopped: Stopped | None = None

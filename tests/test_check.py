@@ -27,7 +27,7 @@ from samplerbench.benchmarks.witness import Witness
 from samplerbench.metrics import Metric
 from samplerbench.metrics.base import METRICS
 from samplerbench.samplers.base import SAMPLERS
-from samplerbench.targets import Estimate, Meter, Modes, from_log_prob, get, load_plugin
+from samplerbench.targets import Draws, Estimate, Meter, Modes, from_log_prob, get, load_plugin
 from samplerbench.targets.base import TARGETS
 from samplerbench.targets.registry import UnknownNameError
 
@@ -63,7 +63,7 @@ def broken(**parameters: object) -> SamplerSubject:
 def test_samplers_pass(name: str) -> None:
     found = check_plugin(name, kind="sampler", plugins=PLUGINS)
     assert [(finding.check, finding.reason) for finding in found if finding.verdict == "fail"] == []
-    assert [finding.check for finding in found if finding.verdict == "not_applicable"] == ["log_normaliser"]
+    assert [finding.check for finding in found if finding.verdict == "not_applicable"] == ["log_normaliser", "density"]
     assert len(found) == 1 + len(check_sampler.CHECKS)
 
 
@@ -103,6 +103,52 @@ def test_what_is_not_broken_passes() -> None:
 def test_a_broken_sampler_is_found(how: str, check: Check[SamplerSubject], message: str) -> None:
     finding = only("sampler", lambda: broken(how=how), check)
     assert finding.verdict == "fail"
+    assert re.search(message, finding.reason), finding.reason
+
+
+@dataclasses.dataclass(frozen=True)
+class WideGaussian:
+    """Draws of N(0, (2 scale)^2 I), with its density times ``mass``, in draws times ``mass_of_draws``."""
+
+    mass: float = 1.0
+    mass_of_draws: float = 1.0
+
+    def fit(self, meter: Meter, generator: Generator) -> "FittedWideGaussian":
+        return FittedWideGaussian(self, meter)
+
+
+@dataclasses.dataclass(frozen=True)
+class FittedWideGaussian:
+    config: WideGaussian
+    meter: Meter
+    diagnostics: dict[str, object] = dataclasses.field(default_factory=dict)
+
+    def draw(self, n_samples: int, generator: Generator, start: Tensor | None = None) -> Draws:
+        x = 2 * self.meter.scale * torch.randn(n_samples, 2, generator=generator)
+        shift = math.log(self.config.mass_of_draws / self.config.mass)
+        return Draws(samples=x, log_density=self.log_density(x) + shift)
+
+    def log_density(self, x: Tensor) -> Tensor:
+        sd = 2 * self.meter.scale
+        return math.log(self.config.mass) - (0.5 * (x / sd).square() + math.log(sd) + 0.5 * math.log(2 * math.pi)).sum(
+            -1
+        )
+
+
+@pytest.mark.parametrize(
+    ("parameters", "verdict", "message"),
+    [
+        ({}, "pass", r"as at the draws, and 0\.99\d\d|1\.000\d on a grid"),
+        ({"mass": 1.1, "mass_of_draws": 1.1}, "fail", "must integrate to 1 within 0.02, got 1.0|1.1"),
+        ({"mass_of_draws": 1.1}, "fail", "log_density at the draws must be theirs within 0.001 nats, got 0.0953 off"),
+    ],
+)
+def test_a_density_is_that_of_the_draws_and_integrates_to_one(
+    parameters: dict[str, float], verdict: str, message: str
+) -> None:
+    subject = SamplerSubject("wide", lambda **given: WideGaussian(**{**parameters, **given}))
+    finding = only("sampler", lambda: subject, check_law.density)
+    assert finding.verdict == verdict, finding.reason
     assert re.search(message, finding.reason), finding.reason
 
 

@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -110,7 +111,7 @@ IMPORTANCE = Path(__file__).parent / "plugins" / "importance.py"
 
 def test_metrics_of_weights_take_draws_as_they_are_and_others_resampled_ones(tmp_path: Path) -> None:
     target, n, n_metric = targets.get("gaussian2"), 11_000, 10_000
-    names = ("elbo", "ess_reverse", "sliced_w2")
+    names = ("elbo", "ess_reverse", "eubo", "ess_forward", "sliced_w2")
     metrics = [{"name": name, "n_samples": n_metric} for name in names]
     table = {"n_samples": n, "metrics": metrics, "targets": ["gaussian2"], "samplers": ["importance"]}
     suite, store = parse_suite(table, "weighted"), Store(tmp_path)
@@ -131,6 +132,13 @@ def test_metrics_of_weights_take_draws_as_they_are_and_others_resampled_ones(tmp
     assert value["elbo"] == pytest.approx(log_ratio.mean().item(), rel=1e-12)
     assert value["ess_reverse"] == pytest.approx(effective_share(log_weights), rel=1e-12)
     assert 0.1 < value["ess_reverse"] < 0.9
+    exact = target.sample(n, derive_generator(run.seed, "forward"))  # as many as the run has draws
+    sd = 2 * target.scale
+    log_density = -0.5 * (exact / sd).square().sum(-1) - 2 * math.log(sd) - math.log(2 * math.pi)
+    forward = target.log_prob(exact) - log_density
+    assert value["eubo"] == pytest.approx(forward.mean().item(), rel=1e-5)  # the run's density is float32
+    assert value["elbo"] < 0 < value["eubo"]  # log Z is 0
+    assert value["ess_forward"] == pytest.approx(value["ess_reverse"], rel=0.05)
     truth = build_truth(target, n_metric, run.seed).samples
     assert truth is not None
     assert value["sliced_w2"] < 0.2 * sliced_wasserstein(x, truth)

@@ -115,4 +115,58 @@ def test_too_few_draws_or_neither_weights_nor_density_is_nan_with_its_reason() -
 
 def test_metrics_of_weights_say_that_they_take_them() -> None:
     taking = {name for name in METRICS.names() if METRICS.get(name).takes_weights}
-    assert taking == {"elbo", "ess_reverse"}
+    assert taking == {"elbo", "ess_reverse", "eubo", "ess_forward"}
+
+
+def forward_draws(sd: float, *, n: int = N, dim: int = 2) -> Draws:
+    """log_prob less the log density of q = N(SHIFT, sd^2 I), at exact draws of N(0, I)."""
+    x = torch.randn(n, dim, generator=Generator().manual_seed(2), dtype=torch.float64)
+    return Draws(samples=x, forward_log_ratio=LOG_Z + log_normal(x, 0.0, 1.0) - log_normal(x, SHIFT, sd))
+
+
+def test_eubo_of_a_gaussian_is_log_z_plus_the_forward_divergence() -> None:
+    draws = forward_draws(SD)
+    assert draws.forward_log_ratio is not None
+    divergence = 0.5 * 2 * ((1 + SHIFT**2) / SD**2 - 1 + 2 * math.log(SD))  # KL(p || q), two coordinates
+    error = draws.forward_log_ratio.std().item() / math.sqrt(N)
+    value = METRICS.get("eubo")(draws, Truth(), seed=0)["eubo"]
+    assert abs(value - (LOG_Z + divergence)) < 5 * error
+    assert value > LOG_Z + 20 * error
+
+
+def test_forward_effective_share_is_the_reverse_one_where_q_covers_the_target() -> None:
+    sd = 1.3
+    per_coordinate = sd**2 * math.exp(SHIFT**2 / (2 * sd**2 - 1)) / math.sqrt(2 * sd**2 - 1)
+    exact, draws = per_coordinate**-2, forward_draws(sd)
+    assert draws.forward_log_ratio is not None
+    w = (draws.forward_log_ratio - LOG_Z).exp()
+    error = exact * (w * exact + 1 / w).std().item() / math.sqrt(N)  # delta method: of 1 / (mean w x mean 1/w)
+    value = METRICS.get("ess_forward")(draws, Truth(), seed=0)["ess_forward"]
+    assert abs(value - exact) < 5 * error < 0.1 * exact
+
+
+def test_a_lost_mode_is_seen_by_forward_quantities_and_not_by_reverse_ones() -> None:
+    """q is one of two equal modes, 8 apart: every reverse weight is equal, half of the forward ones are huge."""
+    x, truth = gaussian_draws(1.0)[0].samples - SHIFT, Truth(log_prob=lambda x: two_modes(x))
+    one = Draws(samples=x, log_density=log_normal(x, 0.0, 1.0))
+    assert METRICS.get("ess_reverse")(one, truth, seed=0)["ess_reverse"] > 0.99
+    exact = torch.cat([x[: N // 2], x[N // 2 :] + 8])
+    lost = Draws(samples=x, forward_log_ratio=two_modes(exact) - log_normal(exact, 0.0, 1.0))
+    assert METRICS.get("ess_forward")(lost, truth, seed=0)["ess_forward"] < 1e-9
+    assert METRICS.get("eubo")(lost, truth, seed=0)["eubo"] > 10
+
+
+def two_modes(x: Tensor) -> Tensor:
+    return torch.logaddexp(log_normal(x, 0.0, 1.0), log_normal(x, 8.0, 1.0)) - math.log(2)
+
+
+def test_a_density_that_vanishes_at_exact_draws_has_an_infinite_bound_and_no_effective_draws() -> None:
+    ratio = torch.zeros(N, dtype=torch.float64)
+    ratio[3] = math.inf
+    draws = Draws(samples=torch.zeros(N, 1), forward_log_ratio=ratio)
+    assert METRICS.get("eubo")(draws, Truth(), seed=0)["eubo"] == math.inf
+    assert METRICS.get("ess_forward")(draws, Truth(), seed=0)["ess_forward"] == 0
+    for bad in (math.nan, -math.inf):
+        ratio[3] = bad
+        with pytest.raises(ValueError, match="forward_log_ratio must be above -inf and not NaN"):
+            METRICS.get("eubo")(draws, Truth(), seed=0)

@@ -28,5 +28,9 @@ class FittedImportance:
     def draw(self, n_samples: int, generator: Generator, start: Tensor | None = None) -> Draws:
         sd = 2 * self.meter.scale
         x = sd * normal(n_samples, self.meter.dim, generator).to(self.meter.dtype)
-        log_density = -(0.5 * (x / sd).square() + math.log(sd) + 0.5 * math.log(2 * math.pi)).sum(-1)
+        log_density = self.log_density(x)
         return Draws(samples=x, log_weights=self.meter.log_prob(x) - log_density, log_density=log_density)
+
+    def log_density(self, x: Tensor) -> Tensor:
+        sd = 2 * self.meter.scale
+        return -(0.5 * (x / sd).square() + math.log(sd) + 0.5 * math.log(2 * math.pi)).sum(-1)
