@@ -2,7 +2,8 @@
 
 CSV, Parquet   a row per draw; columns log_weight and log_density, where there, are no coordinates
 NPY            (n, dim), or chains (n_chains, n_kept, dim)
-NPZ            arrays samples (n, dim), log_weights (n,), log_density (n,), chains; or one array of any name, as NPY
+NPZ            arrays samples (n, dim), log_weights (n,), log_density (n,), forward_log_ratio (m,), chains; or one array
+               of any name, as NPY
 NetCDF         see inference_data
 """
 
@@ -62,12 +63,14 @@ def read_draws(path: Path | str, *, variables: Sequence[str] = ()) -> Reading:
 
 def _csv(path: Path, variables: Sequence[str]) -> tuple[Draws, str]:
     with path.open(encoding="utf-8-sig") as lines:
-        first = next((line.strip("\r\n") for line in lines if line.strip() and not line.startswith("#")), "")
+        written = (line.strip("\r\n") for line in lines if line.strip() and not line.startswith("#"))
+        first, second = next(written, ""), next(written, "")
     unquoted = "".join(first.split('"')[::2])
     separator = next((mark for mark in ("\t", ",", ";") if mark in unquoted), r"\s+")
-    split = first.split() if separator == r"\s+" else next(csv.reader([first], delimiter=separator))
-    cells = [cell.strip().strip('"') for cell in split]
+    cells, cells_below = _split(first, separator), _split(second, separator)
     has_header = _is_header(cells)
+    if second and len(cells_below) < len(cells):
+        raise ValueError(f"every row must have {len(cells)} columns, as the first line, got {len(cells_below)}")
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # a header shorter than the rows would drop columns
         try:
@@ -78,6 +81,12 @@ def _csv(path: Path, variables: Sequence[str]) -> tuple[Draws, str]:
         except pd.errors.ParserWarning as error:
             raise ValueError(f"every row must have {len(cells)} columns, as the first line") from error
     return _from_table(frame, has_header=has_header, variables=variables)
+
+
+def _split(line: str, separator: str) -> list[str]:
+    """The cells of a line, without quotes."""
+    cells = line.split() if separator == r"\s+" else next(csv.reader([line], delimiter=separator), [])
+    return [cell.strip().strip('"') for cell in cells]
 
 
 def _is_header(cells: Sequence[str]) -> bool:

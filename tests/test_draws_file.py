@@ -156,6 +156,7 @@ def text(contents: str) -> Write:
     [
         ("x.csv", text(""), "No columns to parse"),
         ("x.csv", text("a,b\n1,2\n3,x\n"), "column b must hold numbers, got 'x' in row 2"),
+        ("x.csv", text("a,b,c\n1,2\n4,5\n"), "every row must have 3 columns, as the first line, got 2"),
         ("x.csv", text("a,b\n1,2,3\n4,5,6\n"), "every row must have 2 columns, as the first line"),
         ("x.csv", text("1,2\n4,5,6\n"), "Expected 2 fields in line 2, saw 3"),
         ("x.csv", text("log_weight\n1\n"), "must be a column of coordinates; header log_weight"),
