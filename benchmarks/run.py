@@ -90,14 +90,14 @@ def _fit_and_draw(spec: RunSpec, progress: dict[str, Any]) -> Draws:
                 progress["throughput"] = measure.throughput_curve(lambda n: fitted.draw(n, batches), spec.device)
     _check_shapes(draws, spec, target.dim, dtype)
     if isinstance(fitted, HasLogDensity) and isinstance(target, HasSample):
-        draws = dataclasses.replace(draws, forward_log_ratio=_forward_log_ratio(fitted, target, spec, dtype))
+        exact = target.sample(spec.n_samples, derive_generator(spec.seed, "forward"))
+        draws = dataclasses.replace(draws, forward_log_ratio=_forward_log_ratio(exact, fitted, target, spec))
     return draws
 
 
-def _forward_log_ratio(fitted: HasLogDensity, target: Target, spec: RunSpec, dtype: torch.dtype) -> Tensor:
-    """log_prob less the sampler's log density at as many exact draws as the run has of its own, shape ``(n,)``."""
-    x = target.sample(spec.n_samples, derive_generator(spec.seed, "forward"))
-    log_density = in_blocks(fitted.log_density)(x.to(spec.device, dtype)).to(x)
+def _forward_log_ratio(x: Tensor, fitted: HasLogDensity, target: Target, spec: RunSpec) -> Tensor:
+    """log_prob less the sampler's log density at exact draws ``(n, dim)``, shape ``(n,)``."""
+    log_density = in_blocks(fitted.log_density)(x.to(spec.device, DTYPES[spec.dtype])).to(x)
     n_nan = int(log_density.isnan().sum())
     if log_density.shape != (len(x),) or n_nan:
         got = f"{tuple(log_density.shape)} with {n_nan} NaN"

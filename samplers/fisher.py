@@ -1,25 +1,28 @@
 """Fisher training of a one-pass sampler without noise: the baseline of denoising Fisher training."""
 
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Generator, Tensor
 
-from ..targets.checks import require_positive
 from ..targets.meter import Meter
 from .base import FittedSampler, NotApplicableError, register_sampler
 from .implicit.fitted import FittedImplicit, Output, require_one_of
 from .implicit.networks import Network
-from .implicit.trainer import Field, Training, train
+from .implicit.noise import Noise
+from .implicit.objective import Denoised, Field
+from .implicit.stopping import Stopping
+from .implicit.target_score import TargetScore
+from .implicit.trainer import Training, train
 
 Terms: TypeAlias = Literal["both", "path"]
 
 EXACT_TRACE_DIM = 10
 
 
-@register_sampler("fisher", version=1)
+@register_sampler("fisher_path_only", version=1, terms="path")
+@register_sampler("fisher", version=2)
 @dataclass(frozen=True, kw_only=True)
 class Fisher:
     """Fisher training (2023): the sampler minimises the Fisher divergence of its law from the target, without noise.
@@ -33,8 +36,10 @@ class Fisher:
     of x0, a bias of order s^2 that is not corrected.
 
     Attributes:
-        network, training: see there; ours. There is no noise, hence one point per latent: batch_size / 2 per step.
-        noise: s of the score network's training, in units of scale.
+        network, training, target_score: see there; ours. x0 carries no noise, hence one point per latent, of which
+            there are batch_size / 2 per step.
+        noise: of the score network's training.
+        stopping: an earlier end.
         output: the last iterate of theta or its moving average.
         terms: ``path`` is an ablation that lacks the term for the change of s_theta as a function; its gradient is
             wrong (zero in the mean of Gaussians of equal variance).
@@ -45,12 +50,19 @@ class Fisher:
 
     network: Network = field(default_factory=Network)
     training: Training = field(default_factory=Training)
-    noise: float = 0.02
+    noise: Noise = field(default_factory=Noise)
+    target_score: TargetScore = field(default_factory=TargetScore)
+    stopping: Stopping | None = None
     output: Output = "ema"
     terms: Terms = "both"
 
     def __post_init__(self) -> None:
-        require_positive(noise=self.noise)
+        if self.target_score.source != "exact":
+            raise ValueError(
+                f"source must be 'exact': the square of a minibatch is biased, got {self.target_score.source!r}"
+            )
+        if self.noise.varies:
+            raise ValueError("schedule must be constant or annealed: x0 without noise has one law, got 'levels'")
         require_one_of(Output, output=self.output)
         require_one_of(Terms, terms=self.terms)
 
@@ -58,21 +70,21 @@ class Fisher:
         """Train; see ``trainer.train`` about budgets and losses that are not finite.
 
         Raises:
-            NotApplicableError: if latent_dim is below the target's dimension: x0 then has no density.
+            NotApplicableError: if the latents have fewer dimensions than the target (x0 then has no density), or it has
+                no second derivatives.
         """
-        latent_dim = self.network.latent_dim
+        latent_dim = self.network.latent.dim
         if latent_dim is not None and latent_dim < meter.dim:
             raise NotApplicableError(
-                f"latent_dim must be at least the target's dim {meter.dim} for x0 to have a density, got {latent_dim}"
+                f"latent dim must be at least the target's dim {meter.dim} for x0 to have a density, got {latent_dim}"
             )
+        objective = Denoised(
+            lambda *args, noise: fisher_loss(*args, terms=self.terms),
+            self.target_score.of(meter, generator, differentiable=True),
+            self.noise,
+        )
         trained = train(
-            partial(fisher_loss, terms=self.terms),
-            partial(meter.score, create_graph=True),
-            meter,
-            generator,
-            network=self.network,
-            training=self.training,
-            noise=self.noise,
+            objective, meter, generator, network=self.network, training=self.training, stopping=self.stopping
         )
         return FittedImplicit(trained, meter.scale, self.output, noise=0.0)
 

@@ -6,16 +6,18 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
-from ..targets.checks import require_positive
 from ..targets.meter import Meter
 from .base import FittedSampler, register_sampler
 from .implicit.fitted import FittedImplicit, Output, Returns, require_one_of
 from .implicit.networks import Network
-from .implicit.noise import antithetic
-from .implicit.trainer import Field, Training, train
+from .implicit.noise import Level, Noise, with_noise
+from .implicit.objective import Denoised, Field
+from .implicit.stopping import Stopping
+from .implicit.target_score import TargetScore
+from .implicit.trainer import Training, train
 
 
-@register_sampler("kl", version=1)
+@register_sampler("kl", version=2)
 @dataclass(frozen=True, kw_only=True)
 class KL:
     """KL training: the sampler minimises the reverse KL divergence of its noised law from the target.
@@ -24,10 +26,8 @@ class KL:
     score; a draw costs no evaluation.
 
     Attributes:
-        network, training: see there; ours.
-        noise: s in units of scale. The law of x, not of x0, is fitted to the target, so x0 is deconvolved; s should
-            stay below a third of the narrowest width. The score network learns slower as s falls. That width is not
-            public: on ill-conditioned targets the default is above it.
+        network, training, noise, target_score: see there; ours. The score network learns slower as the noise falls.
+        stopping: an earlier end.
         output: the last iterate of theta or its moving average.
         returns: the noised x, which the loss makes match the target, or x0.
 
@@ -37,30 +37,34 @@ class KL:
 
     network: Network = field(default_factory=Network)
     training: Training = field(default_factory=Training)
-    noise: float = 0.02
+    noise: Noise = field(default_factory=Noise)
+    target_score: TargetScore = field(default_factory=TargetScore)
+    stopping: Stopping | None = None
     output: Output = "ema"
     returns: Returns = "x"
 
     def __post_init__(self) -> None:
-        require_positive(noise=self.noise)
         require_one_of(Output, output=self.output)
         require_one_of(Returns, returns=self.returns)
 
     def fit(self, meter: Meter, generator: Generator) -> FittedSampler:
-        """Train; see ``trainer.train`` about budgets and losses that are not finite."""
-        trained = train(
-            partial(kl_loss, noise=self.noise),
-            meter.score,
-            meter,
-            generator,
-            network=self.network,
-            training=self.training,
-            noise=self.noise,
+        """Train; see ``trainer.train`` about budgets and losses that are not finite.
+
+        Raises:
+            NotApplicableError: if minibatches are asked for and the target offers none.
+        """
+        objective = Denoised(
+            partial(kl_loss, antithetic=self.noise.antithetic), self.target_score.of(meter, generator), self.noise
         )
-        return FittedImplicit(trained, meter.scale, self.output, self.noise if self.returns == "x" else 0.0)
+        trained = train(
+            objective, meter, generator, network=self.network, training=self.training, stopping=self.stopping
+        )
+        return FittedImplicit(trained, meter.scale, self.output, self.noise.level if self.returns == "x" else 0.0)
 
 
-def kl_loss(x0: Tensor, s_q: Field, s_phi: Field, generator: Generator, *, noise: float) -> Tensor:
+def kl_loss(
+    x0: Tensor, s_q: Field, s_phi: Field, generator: Generator, *, noise: Level, antithetic: bool = True
+) -> Tensor:
     """E<s_phi(x) - s_q(x), x> with the scores held fixed, at x = x0 + s eps, over both signs of eps.
 
     Where s_phi = s_theta its gradient is that of KL(p_theta || q), E[(dx/dtheta)^T (s_theta - s_q)(x)]; its value has
@@ -69,9 +73,11 @@ def kl_loss(x0: Tensor, s_q: Field, s_phi: Field, generator: Generator, *, noise
     Args:
         x0: shape ``(n, dim)``.
         s_q, s_phi: scores of the target and of the law of x.
+        generator: of eps.
         noise: s, in the unit of ``x0``.
+        antithetic: False takes one sign of eps.
     """
-    x, _ = antithetic(x0, noise, generator)
+    x, _ = with_noise(x0, noise, generator, antithetic=antithetic)
     with torch.no_grad():
         direction = s_phi(x) - s_q(x)
     return (direction * x).sum(-1).mean()

@@ -45,9 +45,9 @@ class Minibatches:
             self._left = list(order[: n_batches * self._batch_size].reshape(n_batches, -1))
         return self._left.pop()
 
-    def score(self, x: Tensor) -> Tensor:
-        """Estimate of the score on the next batch, shape of ``x``; raises BudgetReached as the meter does."""
-        return self._meter.minibatch_score(x, self.next_rows())
+    def score(self, x: Tensor, *, create_graph: bool = False) -> Tensor:
+        """Estimate of the score on the next batch, shape of ``x``; graph and BudgetReached as the meter has them."""
+        return self._meter.minibatch_score(x, self.next_rows(), create_graph=create_graph)
 
 
 def require_minibatches(meter: Meter, batch_size: int) -> int:

@@ -17,20 +17,24 @@ class TargetError(ValueError):
 
 
 class _CountBackward(torch.autograd.Function):
-    """Identity whose first backward pass counts a score and every later one a Hessian-vector product."""
+    """Identity whose first backward pass counts a score and every later one a Hessian-vector product.
+
+    With ``n_rows`` what is differentiated is a score already, of so many data rows: every pass counts a product.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, ledger: Ledger) -> Tensor:
+    def forward(ctx: Any, x: Tensor, ledger: Ledger, n_rows: int | None = None) -> Tensor:
         ctx.ledger = ledger
         ctx.n_points = x.shape[:-1].numel()
-        ctx.seen = False
+        ctx.n_rows = n_rows
+        ctx.seen = n_rows is not None
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
-        ctx.ledger.charge(ctx.n_points, "hvp" if ctx.seen else "score")
+        ctx.ledger.charge(ctx.n_points, "hvp" if ctx.seen else "score", n_rows=ctx.n_rows)
         ctx.seen = True
-        return grad_outputs[0], None
+        return grad_outputs[0], None, None
 
 
 class Meter:
@@ -141,14 +145,15 @@ class Meter:
         """Gradient of ``log_prob``; counts and errors as ``log_prob_and_score``."""
         return self.log_prob_and_score(x, create_graph=create_graph)[1]
 
-    def minibatch_score(self, x: Tensor, rows: Tensor) -> Tensor:
+    def minibatch_score(self, x: Tensor, rows: Tensor, *, create_graph: bool = False) -> Tensor:
         """Unbiased estimate of the score from some data rows; m of n rows cost m / n of a score.
 
         Args:
             x: points, shape ``(..., dim)``; not modified.
             rows: indices of data rows, shape ``(m,)``, drawn uniformly; the same rows for all points.
+            create_graph: keep it differentiable in ``x`` (its backward pass then counts m / n of an ``hvp``).
         Returns:
-            Shape ``(..., dim)``, without a graph.
+            Shape ``(..., dim)``; without a graph unless asked for.
         Raises:
             BudgetReached, TargetError: as ``log_prob``.
             ValueError: if there are no rows or more than the data has, or they are not in one dimension.
@@ -160,8 +165,9 @@ class Meter:
         if rows.ndim != 1 or not 1 <= len(rows) <= self._target.n_rows:
             raise ValueError(f"rows must be 1 to {self._target.n_rows} indices, got shape {tuple(rows.shape)}")
         self._ledger.charge(_n_points(x), "log_prob", "score", n_rows=len(rows))
-        with torch.no_grad():
-            return self._checked(self._target.minibatch_score(x, rows), x, "minibatch_score")
+        with torch.set_grad_enabled(create_graph):
+            inputs = _CountBackward.apply(x, self._ledger, len(rows)) if create_graph else x  # type: ignore[no-untyped-call]
+            return self._checked(self._target.minibatch_score(inputs, rows), x, "minibatch_score")
 
     def _detached_log_prob_and_score(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if isinstance(self._target, HasScore):

@@ -187,7 +187,11 @@ def _checked(name: str, hint: Any, value: Any, field: "dataclasses.Field[Any]") 
             return configure(hint, {**inner, **value})
         raise ValueError(f"{name} must be a table of parameters, got {value!r}")
     if origin in (types.UnionType, typing.Union):
-        for option in typing.get_args(hint):
+        options = typing.get_args(hint)
+        tables = [option for option in options if dataclasses.is_dataclass(option)]
+        if isinstance(value, Mapping) and len(tables) == 1:  # its own error says more than that of all options
+            return _checked(name, tables[0], value, field)
+        for option in options:
             try:
                 return _checked(name, option, value, field)
             except ValueError:

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from samplerbench import samplers
 from samplerbench.samplers.dft import dft_loss
-from samplerbench.samplers.implicit.noise import antithetic
+from samplerbench.samplers.implicit.noise import with_noise
 from samplerbench.targets import Counts, Meter, derive_generator
 
 
@@ -47,7 +47,7 @@ EQUAL_FORMS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 def test_other_forms_of_the_loss_have_its_value_and_gradient(form: str) -> None:
     x0 = points(64)
     loss = dft_loss(x0, first, second, derive_generator("noise"), noise=0.3)
-    x, eps = antithetic(x0, 0.3, derive_generator("noise"))
+    x, eps = with_noise(x0, 0.3, derive_generator("noise"))
     same = EQUAL_FORMS[form](first(x), second(x), eps / 0.3).sum(-1).mean()
     torch.testing.assert_close(loss, same, rtol=1e-12, atol=0)
     (gradient,), (same_gradient,) = (torch.autograd.grad(value, x0) for value in (loss, same))
@@ -66,7 +66,7 @@ def test_fields_see_both_signs_of_the_noise() -> None:
     torch.testing.assert_close((plus + minus) / 2, x0.detach())
     assert torch.equal(seen[0], seen[1])
     big = torch.zeros(50_000, 2, dtype=torch.float64)
-    x, eps = antithetic(big, 0.3, derive_generator())
+    x, eps = with_noise(big, 0.3, derive_generator())
     torch.testing.assert_close(x, 0.3 * eps)
     assert abs(eps[:50_000].square().mean().item() - 1) < 5 * (2 / 100_000) ** 0.5  # variance of a squared normal: 2
 

@@ -70,10 +70,10 @@ def test_counts_of_a_step(dim: int, terms: str, n_hvp: int) -> None:
 
 
 def test_a_law_without_density_is_refused() -> None:
-    with pytest.raises(NotApplicableError, match=r"latent_dim must be at least the target's dim 2 .* got 1"):
-        samplers.get("fisher", network={"latent_dim": 1}).fit(Meter(Normal(2)), derive_generator())
+    with pytest.raises(NotApplicableError, match=r"latent dim must be at least the target's dim 2 .* got 1"):
+        samplers.get("fisher", network={"latent": {"dim": 1}}).fit(Meter(Normal(2)), derive_generator())
     training = {"n_steps": 1, "n_warm_up": 0, "batch_size": 4}
-    samplers.get("fisher", network={"latent_dim": 3}, training=training).fit(Meter(Normal(2)), derive_generator())
+    samplers.get("fisher", network={"latent": {"dim": 3}}, training=training).fit(Meter(Normal(2)), derive_generator())
 
 
 def test_path_term_alone_is_an_option() -> None:

@@ -15,7 +15,10 @@ from samplerbench.metrics.mmd import squared_mmd
 from samplerbench.samplers.implicit import fitted as fitted_module
 from samplerbench.samplers.implicit.fitted import FittedImplicit
 from samplerbench.samplers.implicit.networks import Network
-from samplerbench.samplers.implicit.trainer import LOOK_EVERY, Field, Trained, Training, train
+from samplerbench.samplers.implicit.noise import Level, Noise
+from samplerbench.samplers.implicit.objective import Denoised, Field
+from samplerbench.samplers.implicit.target_score import TargetScore
+from samplerbench.samplers.implicit.trainer import LOOK_EVERY, Trained, Training, train
 from samplerbench.targets import Budget, Meter, derive_generator
 
 METHODS = ["dft", "fisher", "kl"]
@@ -66,12 +69,20 @@ def draw(fitted: FittedImplicit, n: int = 50) -> Tensor:
 
 
 def train_with(
-    loss: Callable[[Tensor, Field, Field, Generator], Tensor], target: Any = None, **training: Any
+    loss: Callable[[Tensor, Field, Field, Generator], Tensor],
+    target: Any = None,
+    score: TargetScore | None = None,
+    **training: Any,
 ) -> Trained:
     meter = Meter(target or Normal(1.0))
-    schedule = Training(**{**SHORT, **training})
     generator = derive_generator("train")
-    return train(loss, meter.score, meter, generator, network=Network(width=16), training=schedule, noise=0.1)
+
+    def of_noised(x0: Tensor, s_q: Field, s_phi: Field, generator: Generator, *, noise: Level) -> Tensor:
+        return loss(x0, s_q, s_phi, generator)
+
+    objective = Denoised(of_noised, (score or TargetScore()).of(meter, generator), Noise(level=0.1))
+    schedule = Training(**{**SHORT, **training})
+    return train(objective, meter, generator, network=Network(width=16), training=schedule)
 
 
 # Quality
@@ -160,7 +171,7 @@ def test_the_score_of_the_target_is_clamped() -> None:
         seen.append(s_q(x0.detach()))
         return x0.sum()
 
-    train_with(loss, Steep(1.0), n_steps=1, max_score=1e3)
+    train_with(loss, Steep(1.0), TargetScore(max_score=1e3), n_steps=1)
     torch.testing.assert_close(seen[0], torch.tensor([1e3, 3.0]).expand_as(seen[0]))
 
 
@@ -278,7 +289,7 @@ def test_a_funnel_does_not_overflow(name: str) -> None:
 
 def test_x_is_x0_with_its_noise() -> None:
     x0 = draw(fit("kl", Meter(Normal()), returns="x0"), 20_000)
-    x = draw(fit("kl", Meter(Normal()), returns="x", noise=0.02), 20_000)
+    x = draw(fit("kl", Meter(Normal()), returns="x", noise={"level": 0.02}), 20_000)
     eps = (x - x0) / (0.02 * 0.5)
     assert abs(eps.mean().item()) < 5 / math.sqrt(40_000)
     assert abs(eps.square().mean().item() - 1) < 5 * math.sqrt(2 / 40_000)
@@ -296,10 +307,10 @@ def test_draws_come_in_blocks_and_cost_nothing(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_latents_of_another_dimension() -> None:
-    narrow = fit("kl", Meter(Normal(), budget=Budget(fit=0.5)), network={"latent_dim": 1}, returns="x0")
+    narrow = fit("kl", Meter(Normal(), budget=Budget(fit=0.5)), network={"latent": {"dim": 1}}, returns="x0")
     assert narrow.trained.last.latent_dim == 1
     assert torch.equal(draw(narrow)[:, 1], torch.zeros(50))
-    wide = fit("kl", Meter(Normal()), network={"latent_dim": 5})
+    wide = fit("kl", Meter(Normal()), network={"latent": {"dim": 5}})
     assert draw(wide).shape == (50, 2)
 
 
@@ -331,7 +342,7 @@ def test_global_generator_is_left_alone() -> None:
 
 def test_methods_have_the_same_defaults() -> None:
     configs: list[Any] = [samplers.get(name) for name in METHODS]
-    for field in ("network", "training", "noise", "output"):
+    for field in ("network", "training", "noise", "target_score", "stopping", "output"):
         assert len({getattr(config, field) for config in configs}) == 1
 
 
@@ -339,11 +350,21 @@ def test_methods_have_the_same_defaults() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"noise": 0.0}, "noise must be positive and finite, got 0.0"),
+        ({"noise": {"level": 0.0}}, "level must be positive and finite, got 0.0"),
+        ({"noise": {"level": 2.0}}, "level must be at most 1, the target's scale, got 2.0"),
+        ({"noise": {"highest": 1.5}}, "highest must be at most 1, the target's scale, got 1.5"),
+        ({"noise": {"level": 0.5, "highest": 0.1}}, "highest must be at least level 0.5, got 0.1"),
+        ({"noise": {"schedule": "falling"}}, "schedule must be one of 'constant', 'annealed', 'levels', got 'falling'"),
+        ({"noise": {"share": 0.0}}, "share must be above 0 and at most 1, got 0.0"),
+        ({"target_score": {"path": 1.5}}, "path must be from 0 to 1, got 1.5"),
+        ({"target_score": {"source": "posterior"}}, "source must be one of 'exact', 'minibatch', got 'posterior'"),
+        ({"target_score": {"max_score": 0.0}}, "max_score must be positive and finite, got 0.0"),
+        ({"stopping": {"patience": 0}}, "patience must be at least 1, got 0"),
         ({"output": "best"}, "output must be one of 'last', 'ema', got 'best'"),
         ({"network": {"width": 0}}, "width must be at least 1, got 0"),
         ({"network": {"depth": 0}}, "depth must be at least 1, got 0"),
-        ({"network": {"latent_dim": 0}}, "latent_dim must be at least 1, got 0"),
+        ({"network": {"latent": {"dim": 0}}}, "dim must be at least 1, got 0"),
+        ({"network": {"latent": {"n_components": 0}}}, "n_components must be at least 1, got 0"),
         ({"network": {"start_scale": -1.0}}, "start_scale must be positive and finite, got -1.0"),
         ({"training": {"n_steps": 0}}, "n_steps must be at least 1, got 0"),
         ({"training": {"n_score_steps": 0}}, "n_score_steps must be at least 1, got 0"),
@@ -351,7 +372,6 @@ def test_methods_have_the_same_defaults() -> None:
         ({"training": {"batch_size": 7}}, "batch_size must be even and at least 2, got 7"),
         ({"training": {"sampler_step_size": 0.0}}, "sampler_step_size must be positive and finite, got 0.0"),
         ({"training": {"score_step_size": math.nan}}, "score_step_size must be positive and finite, got nan"),
-        ({"training": {"max_score": 0.0}}, "max_score must be positive and finite, got 0.0"),
         ({"training": {"clip_rows": 0.0}}, "clip_rows must be positive and finite, got 0.0"),
         ({"training": {"clip_norm": -2.0}}, "clip_norm must be positive and finite, got -2.0"),
         ({"training": {"ema_decay": 1.0}}, "ema_decay must be at least 0 and below 1, got 1.0"),

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import pytest
 import torch
@@ -17,10 +17,12 @@ from torch.quasirandom import SobolEngine
 
 from samplerbench.samplers.dft import dft_loss
 from samplerbench.samplers.fisher import fisher_loss
-from samplerbench.samplers.implicit.noise import antithetic
-from samplerbench.samplers.implicit.trainer import Loss
+from samplerbench.samplers.implicit.noise import with_noise
+from samplerbench.samplers.implicit.objective import Field
 from samplerbench.samplers.kl import kl_loss
 from samplerbench.targets import derive_generator
+
+Loss: TypeAlias = Callable[[Tensor, Field, Field, Generator], Tensor]
 
 N_BLOCKS = 200  # enough for standard errors whose own error is 5%
 N_LATENTS = N_BLOCKS * 1_024  # with both signs of the noise 409,600 draws of x
@@ -207,7 +209,7 @@ def test_wrong_dft_losses_fail_the_same_check(make_case: Callable[[], Case], wro
     case = make_case()
 
     def loss(x0: Tensor, s_q: Callable[[Tensor], Tensor], s_phi: Callable[[Tensor], Tensor], g: Generator) -> Tensor:
-        x, eps = antithetic(x0, case.noise, g)
+        x, eps = with_noise(x0, case.noise, g)
         model = s_phi(x)
         return WRONG[wrong](s_q(x) - model, model + eps / case.noise).sum(-1).mean()
 
@@ -228,7 +230,7 @@ def test_kl_with_its_direction_not_detached_fails_the_same_check(make_case: Call
     case = make_case()
 
     def loss(x0: Tensor, s_q: Callable[[Tensor], Tensor], s_phi: Callable[[Tensor], Tensor], g: Generator) -> Tensor:
-        x, _ = antithetic(x0, case.noise, g)
+        x, _ = with_noise(x0, case.noise, g)
         return ((s_phi(x) - s_q(x)) * x).sum(-1).mean()
 
     found, _ = gap(loss, case, case.kl(), N_LATENTS // 16)

@@ -1,7 +1,6 @@
 """A whole sampler step of the trainer: what reaches theta is the gradient of the method's loss, clipped once."""
 
 import copy
-from functools import partial
 
 import pytest
 import torch
@@ -10,16 +9,15 @@ from samplerbench import targets
 from samplerbench.samplers.dft import dft_loss
 from samplerbench.samplers.fisher import fisher_loss
 from samplerbench.samplers.implicit.networks import Network
-from samplerbench.samplers.implicit.trainer import Loss, Training, _Players
+from samplerbench.samplers.implicit.noise import Noise
+from samplerbench.samplers.implicit.objective import Denoised, Loss
+from samplerbench.samplers.implicit.target_score import TargetScore
+from samplerbench.samplers.implicit.trainer import Training, _Players
 from samplerbench.samplers.kl import kl_loss
 from samplerbench.targets import Meter, derive_generator
 
 NOISE = 0.1
-LOSSES = {
-    "dft": partial(dft_loss, noise=NOISE),
-    "fisher": fisher_loss,
-    "kl": partial(kl_loss, noise=NOISE),
-}
+LOSSES: dict[str, Loss] = {"dft": dft_loss, "fisher": lambda *args, noise: fisher_loss(*args), "kl": kl_loss}
 
 
 @pytest.mark.parametrize("clip_rows", [1.0, 1e30])  # many rows are shortened, none is
@@ -27,20 +25,22 @@ LOSSES = {
 def test_theta_gets_the_gradient_of_the_loss_with_its_rows_clipped(loss: Loss, clip_rows: float) -> None:
     meter = Meter(targets.get("ring8"), dtype=torch.float64)
     generator = derive_generator(0, "step")
-    training = Training(batch_size=64, clip_rows=clip_rows, clip_norm=1e30, max_score=1e30)
+    training = Training(batch_size=64, clip_rows=clip_rows, clip_norm=1e30)
+    s_q = TargetScore(max_score=1e30).of(meter, generator, differentiable=True)
+    objective = Denoised(loss, s_q, Noise(level=NOISE))
     shape = Network(width=16, depth=1)
-    players = _Players(loss, partial(meter.score, create_graph=True), meter, generator, shape, training, NOISE)
+    players = _Players(objective, meter, generator, shape, training)
     with torch.no_grad():  # away from the start, where the network is zero
         for value in players.theta:
             value += 0.3 * torch.randn(value.shape, generator=generator, dtype=value.dtype)
-    players.score_steps(20)
+    players.opponent_steps(20, 0.0)
 
     before, state = copy.deepcopy(players.sampler), generator.get_state()
-    players._sampler_step()
+    players._sampler_step(0.0)
     generator.set_state(state)
     z = torch.empty(32, 2, dtype=torch.float64).normal_(generator=generator)
     points = before(z).detach().requires_grad_()
-    (rows,) = torch.autograd.grad(loss(points, players.s_q, players.score, generator), points)
+    (rows,) = torch.autograd.grad(objective.sampler_loss(players.opponent, points, 0.0, generator), points)
     length = rows.norm(dim=-1, keepdim=True)
     rows = rows * (clip_rows * length.median() / length).clamp(max=1.0)
     expected = torch.autograd.grad(before(z), list(before.parameters()), rows)

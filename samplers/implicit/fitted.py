@@ -48,6 +48,7 @@ class FittedImplicit:
             "n_steps_per_loss": per_value,
             "sampler_loss": [block[0].mean().item() for block in blocks],
             "score_loss": [block[1].mean().item() for block in blocks],
+            **({"discrepancies": list(self.trained.discrepancies)} if self.trained.discrepancies else {}),
         }
 
     def draw(self, n_samples: int, generator: Generator, start: Tensor | None = None) -> Draws:
@@ -64,8 +65,7 @@ class FittedImplicit:
         samples = torch.empty(n_samples, network.dim, device=like.device, dtype=like.dtype)
         with torch.no_grad():
             for rows in torch.split(samples, BLOCK):
-                z = like.new_empty(len(rows), network.latent_dim).normal_(generator=generator)
-                rows.copy_(network(z))
+                rows.copy_(network(*network.latents(len(rows), generator)))
                 if self.noise:
                     rows.add_(normal_like(rows, generator), alpha=self.noise)
                 rows.mul_(self.scale)

@@ -1,17 +1,17 @@
-"""Alternating training of a sampler network and a score network, shared by DFT, Fisher and KL training.
+"""Alternating training of a sampler network and its opponent, shared by the one-pass samplers.
 
     z ~ N(0, I),  eps ~ N(0, I),  x0 = g_theta(z),  x = x0 + s eps
 
-A score step fits s_phi to the score of the law of x by denoising, min_phi s^2 E|s_phi(x) + eps / s|^2; a sampler step
-lowers the method's loss over theta with phi frozen. All of it happens in coordinates y = x / scale, where the target's
-score is scale * score(x): losses, noise, step sizes and clipping then mean the same on every target.
+An opponent's step lowers its loss over phi: for most methods it is a score network that learns the score of the law of
+x by denoising. A sampler step lowers the method's loss over theta with phi frozen. All of it happens in coordinates
+y = x / scale, where the target's score is scale * score(x): losses, noise, step sizes and clipping then mean the same
+on every target.
 """
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
 from torch import Generator, Tensor, nn
@@ -19,16 +19,14 @@ from torch import Generator, Tensor, nn
 from ...targets.checks import require_at_least, require_positive
 from ...targets.draws import Stopped
 from ...targets.meter import BudgetReached, Meter
-from .networks import MLP, Network, SamplerNetwork
-from .noise import antithetic
-
-Field: TypeAlias = Callable[[Tensor], Tensor]
-"""Points ``(n, dim)`` to vectors ``(n, dim)``: a score."""
-
-Loss: TypeAlias = Callable[[Tensor, Field, Field, Generator], Tensor]
-"""``loss(x0, s_q, s_phi, generator)`` is a scalar; ``x0 (n, dim)`` carries the graph of theta."""
+from ..base import NotApplicableError
+from .networks import Network, SamplerNetwork
+from .objective import Objective
+from .stopping import Stopping, Watch
 
 LOOK_EVERY = 50  # steps between looks for what is not finite: a look waits for the device
+ONLY_ONCE = ("differentiate twice", "is not implemented")  # what torch says where there is no second derivative
+LATENT_SEED = 0  # of the latents that a stopping rule looks at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +43,6 @@ class Training:
             sampler, so n_score_steps * score_step_size / sampler_step_size should not be below 10. At 40, reached by
             a quarter of the sampler's step size, KL training on ring8 was farther from the target after as many steps
             (sliced W2 .61 against .31, means of 3 seeds each).
-        max_score: the components of the target's score are clamped at this value, in units of 1 / scale. Squares and
-            derivatives of what is met deep in the neck of a funnel would overflow float32.
         clip_rows: the loss gradient in each x0 is shortened to this multiple of the batch's median length (ours, and
             a bias: single points in steep places would otherwise decide the step).
         clip_norm: the gradient in theta is shortened to this length.
@@ -59,7 +55,6 @@ class Training:
     n_warm_up: int = 300
     sampler_step_size: float = 1e-3
     score_step_size: float = 2e-3
-    max_score: float = 1e4
     clip_rows: float = 5.0
     clip_norm: float = 10.0
     ema_decay: float = 0.999
@@ -70,7 +65,7 @@ class Training:
         if self.batch_size < 2 or self.batch_size % 2:
             raise ValueError(f"batch_size must be even and at least 2, got {self.batch_size}")
         require_positive(sampler_step_size=self.sampler_step_size, score_step_size=self.score_step_size)
-        require_positive(max_score=self.max_score, clip_rows=self.clip_rows, clip_norm=self.clip_norm)
+        require_positive(clip_rows=self.clip_rows, clip_norm=self.clip_norm)
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be at least 0 and below 1, got {self.ema_decay}")
 
@@ -82,8 +77,9 @@ class Trained:
     Attributes:
         last: the sampler network after the last step.
         average: the same with the moving average of theta.
-        trace: losses of the sampler and of the score network in the steps behind them, shape ``(2, n_steps)``.
+        trace: losses of the sampler and of the opponent in the steps behind them, shape ``(2, n_steps)``.
         stopped, reason: as in Draws.
+        discrepancies: at the looks of a stopping rule.
     """
 
     last: SamplerNetwork
@@ -91,34 +87,54 @@ class Trained:
     trace: Tensor
     stopped: Stopped | None
     reason: str
+    discrepancies: Sequence[float] = ()
 
 
 def train(
-    loss: Loss, s_q: Field, meter: Meter, generator: Generator, *, network: Network, training: Training, noise: float
+    objective: Objective,
+    meter: Meter,
+    generator: Generator,
+    *,
+    network: Network,
+    training: Training,
+    stopping: Stopping | None = None,
+    sampler: SamplerNetwork | None = None,
 ) -> Trained:
-    """Train until the steps or the budget are used up, or something is not finite.
+    """Train until the steps or the budget are used up, a rule says that it is enough, or something is not finite.
 
     A step that the budget cannot pay leaves theta as it was; what is not finite takes theta back to the last look.
 
     Args:
-        loss: of the method.
-        s_q: score of the metered target in x, differentiable if the loss differentiates it.
-        noise: its standard deviation s, in units of the target's scale.
+        objective: of the method.
+        meter: of the target.
+        generator: the only source of randomness.
+        network: shape of both networks.
+        training: how they are trained.
+        stopping: an earlier end, whose best state is kept.
+        sampler: where theta starts; by default an untrained network.
     """
-    players = _Players(loss, s_q, meter, generator, network, training, noise)
+    players = _Players(objective, meter, generator, network, training, sampler)
     trace = torch.zeros(2, training.n_steps, device=meter.device, dtype=meter.dtype)
     kept, n_kept, n_steps = players.snapshot(), 0, 0
+    watch, best = None if stopping is None else Watch.under(stopping), players.snapshot()
     stopped: Stopped | None = None
     reason = ""
-    for _ in range(training.n_warm_up):
-        players.score_steps(1)
-    while n_steps < training.n_steps and stopped is None:
+    is_enough = False
+    try:
+        players.warm_up()
+    except BudgetReached as limit:
+        stopped, reason = "budget", f"before the first of {training.n_steps} steps: {limit}"
+    while n_steps < training.n_steps and stopped is None and not is_enough:
         try:
             trace[:, n_steps] = players.step(n_steps)
             n_steps += 1
+            if watch is not None and n_steps % watch.rule.every == 0:
+                if watch.look(*players.draws_with_scores(watch.rule.n_points)):
+                    best = players.snapshot()
+                is_enough = watch.is_over
         except BudgetReached as limit:
             stopped, reason = "budget", f"after {n_steps} of {training.n_steps} steps: {limit}"
-        if n_steps % LOOK_EVERY == 0 or n_steps == training.n_steps or stopped is not None:
+        if n_steps % LOOK_EVERY == 0 or n_steps == training.n_steps or is_enough or stopped is not None:
             bad_step = _first_bad_step(trace[:, :n_steps], players.theta)
             if bad_step is None:
                 kept, n_kept = players.snapshot(), n_steps
@@ -126,76 +142,89 @@ def train(
                 stopped = "diverged"
                 reason = f"loss or gradient not finite in step {bad_step}; the state after step {n_kept} is kept"
                 players.restore(kept)
-    return Trained(players.sampler, players.average, trace[:, :n_kept], stopped, reason)
+    if watch is not None and watch.trace and stopped is None:
+        players.restore(best)
+    looks = () if watch is None else tuple(watch.trace)
+    return Trained(players.sampler, players.average, trace[:, :n_kept], stopped, reason, looks)
 
 
 class _Players:
-    """The two networks with their optimisers, and the target as both of them see it."""
+    """The sampler and its opponent with their optimisers."""
 
     def __init__(
         self,
-        loss: Loss,
-        s_q: Field,
+        objective: Objective,
         meter: Meter,
         generator: Generator,
         network: Network,
         training: Training,
-        noise: float,
+        sampler: SamplerNetwork | None = None,
     ) -> None:
-        self.loss, self.generator, self.training, self.noise = loss, generator, training, noise
-        self.s_q = _standardised(s_q, meter.scale, training.max_score)
-        self.like = torch.empty(0, device=meter.device, dtype=meter.dtype)
-        self.sampler = SamplerNetwork(network, meter, generator)
+        self.objective, self.generator, self.training, self.meter = objective, generator, training, meter
+        self.sampler = SamplerNetwork(network, meter, generator) if sampler is None else sampler
         self.average = copy.deepcopy(self.sampler).requires_grad_(False)
-        self.score = MLP(meter.dim, meter.dim, network, meter, generator)
+        self.opponent = objective.opponent(network, meter, generator)
+        self.n_latents = training.batch_size // objective.points_per_latent
         self.theta: list[Tensor] = list(self.sampler.parameters())
         self.ema: list[Tensor] = list(self.average.parameters())
+        self.phi: list[Tensor] = list(self.opponent.parameters())
         self.sampler_adam = torch.optim.Adam(self.theta, betas=(0.0, 0.999), fused=True)
-        self.score_adam = torch.optim.Adam(self.score.parameters(), training.score_step_size, fused=True)
+        self.opponent_adam = torch.optim.Adam(self.phi, training.score_step_size, fused=True) if self.phi else None
+
+    def warm_up(self) -> None:
+        """The opponent's steps before the first sampler step."""
+        for _ in range(self.training.n_warm_up):
+            self.opponent_steps(1, 0.0)
 
     def step(self, n_done: int) -> Tensor:
-        """Score steps and a sampler step, the latter only as a whole; both losses, shape ``(2,)``."""
-        cosine = 0.5 * (1 + math.cos(math.pi * n_done / self.training.n_steps))
-        self.score_adam.param_groups[0]["lr"] = self.training.score_step_size * (0.1 + 0.9 * cosine)
+        """The opponent's steps and a sampler step, the latter only as a whole; both losses, shape ``(2,)``."""
+        progress = n_done / self.training.n_steps
+        cosine = 0.5 * (1 + math.cos(math.pi * progress))
+        if self.opponent_adam is not None:
+            self.opponent_adam.param_groups[0]["lr"] = self.training.score_step_size * (0.1 + 0.9 * cosine)
         self.sampler_adam.param_groups[0]["lr"] = self.training.sampler_step_size * cosine
-        score_loss = self.score_steps(self.training.n_score_steps)
-        sampler_loss = self._sampler_step()
+        opponent_loss = self.opponent_steps(self.training.n_score_steps, progress)
+        sampler_loss = self._sampler_step(progress)
         with torch.no_grad():
             decay = min(self.training.ema_decay, (1 + n_done) / (10 + n_done))  # forgets the untrained network
-            for mean, value in zip(self.ema, self.theta, strict=True):
-                mean.lerp_(value, 1 - decay)
-        return torch.stack([sampler_loss, score_loss])
+            torch._foreach_lerp_(self.ema, self.theta, 1 - decay)
+        return torch.stack([sampler_loss, opponent_loss])
 
-    def score_steps(self, n_steps: int) -> Tensor:
-        """Adam on s^2 E|s_phi(x) + eps / s|^2 over phi; the last loss."""
-        self.score.requires_grad_(True)
+    def opponent_steps(self, n_steps: int, progress: float) -> Tensor:
+        """Adam on the opponent's loss over phi; the last loss."""
+        loss = self.theta[0].new_zeros(())
+        if self.opponent_adam is None:
+            return loss
+        self.opponent.requires_grad_(True)
         with torch.no_grad():  # theta rests meanwhile, so one pass serves all steps
-            batches = self._x0(n_steps).chunk(n_steps)
-        loss = self.like.new_zeros(())
+            batches = self._x0(n_steps * self.n_latents).chunk(n_steps)
         for x0 in batches:
-            x, eps = antithetic(x0, self.noise, self.generator)
-            loss = (self.noise * self.score(x) + eps).square().sum(-1).mean()
-            self.score_adam.zero_grad(set_to_none=True)
+            loss = self.objective.opponent_loss(self.opponent, x0, progress, self.generator)
+            self.opponent_adam.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
-            self.score_adam.step()
+            self.opponent_adam.step()
         return loss.detach()
 
-    def _sampler_step(self) -> Tensor:
+    def _sampler_step(self, progress: float) -> Tensor:
         """Adam on the method's loss over theta; its value."""
-        self.score.requires_grad_(False)  # never no_grad: the gradient flows through s_phi's argument
-        x0 = self._x0(1)
+        self.opponent.requires_grad_(False)  # never no_grad: the gradient flows through s_phi's argument
+        x0 = self._x0(self.n_latents)
         points = x0.detach().requires_grad_()  # a hook on x0 itself would also clip what the loss differentiates
-        loss = self.loss(points, self.s_q, self.score, self.generator)
-        (gradient,) = torch.autograd.grad(loss, points)
+        loss = self.objective.sampler_loss(self.opponent, points, progress, self.generator)
+        try:
+            (gradient,) = torch.autograd.grad(loss, points)
+        except RuntimeError as error:
+            if any(sign in str(error) for sign in ONLY_ONCE):
+                raise NotApplicableError(f"needs second derivatives of log_prob, target has none: {error}") from error
+            raise
         self.sampler_adam.zero_grad(set_to_none=True)
         torch.autograd.backward(x0, self._clip_rows(gradient))
         nn.utils.clip_grad_norm_(self.theta, self.training.clip_norm, foreach=True)
         self.sampler_adam.step()
         return loss.detach()
 
-    def _x0(self, n_batches: int) -> Tensor:
-        z = self.like.new_empty(n_batches * self.training.batch_size // 2, self.sampler.latent_dim)
-        x0: Tensor = self.sampler(z.normal_(generator=self.generator))
+    def _x0(self, n: int) -> Tensor:
+        x0: Tensor = self.sampler(*self.sampler.latents(n, self.generator))
         return x0
 
     def _clip_rows(self, gradient: Tensor) -> Tensor:
@@ -203,6 +232,14 @@ class _Players:
         longest = self.training.clip_rows * length.median()
         clipped: Tensor = gradient * (longest / length.clamp_min(torch.finfo(length.dtype).tiny)).clamp_max(1.0)
         return clipped
+
+    def draws_with_scores(self, n: int) -> tuple[Tensor, Tensor]:
+        """Points of the moving average from latents that are the same at every call, and the target's scores there."""
+        generator = Generator(device=self.generator.device).manual_seed(LATENT_SEED)
+        with torch.no_grad():
+            y = self.average(*self.average.latents(n, generator))
+        scale = self.meter.scale
+        return y, scale * self.meter.score(scale * y)
 
     def snapshot(self) -> list[Tensor]:
         """Copies of theta and its average."""
@@ -213,15 +250,6 @@ class _Players:
         with torch.no_grad():
             for value, kept in zip(self.theta + self.ema, snapshot, strict=True):
                 value.copy_(kept)
-
-
-def _standardised(s_q: Field, scale: float, max_score: float) -> Field:
-    """The score in coordinates y = x / scale, each component clamped."""
-
-    def score(y: Tensor) -> Tensor:
-        return (scale * s_q(scale * y)).clamp(-max_score, max_score)
-
-    return score
 
 
 def _first_bad_step(trace: Tensor, theta: list[Tensor]) -> int | None:
