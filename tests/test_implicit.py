@@ -325,7 +325,7 @@ def test_losses_are_thinned_in_diagnostics() -> None:
     diagnostics = replace(fitted, trained=replace(fitted.trained, trace=trace)).diagnostics
     assert diagnostics["n_steps_per_loss"] == 3
     assert diagnostics["sampler_loss"] == [1.0 + 3 * k for k in range(150)]
-    assert diagnostics["score_loss"] == [451.0 + 3 * k for k in range(150)]
+    assert diagnostics["opponent_loss"] == [451.0 + 3 * k for k in range(150)]
 
 
 def test_global_generator_is_left_alone() -> None:

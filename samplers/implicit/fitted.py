@@ -38,16 +38,16 @@ class FittedImplicit:
 
     @property
     def diagnostics(self) -> Mapping[str, object]:
-        """Steps of training, and both losses as means over consecutive blocks of steps."""
+        """Steps of training, and the losses as means over consecutive blocks of steps."""
         trace = self.trained.trace
         n_steps = trace.shape[1]
         per_value = max(1, math.ceil(n_steps / TRACE_LENGTH))
         blocks = torch.split(trace.to(torch.float64), per_value, dim=1) if n_steps else ()
+        names = ("sampler_loss", "opponent_loss")[: len(trace)]
         return {
             "n_steps": n_steps,
             "n_steps_per_loss": per_value,
-            "sampler_loss": [block[0].mean().item() for block in blocks],
-            "score_loss": [block[1].mean().item() for block in blocks],
+            **{name: [block[row].mean().item() for block in blocks] for row, name in enumerate(names)},
             **({"discrepancies": list(self.trained.discrepancies)} if self.trained.discrepancies else {}),
         }
 

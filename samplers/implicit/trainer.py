@@ -77,7 +77,8 @@ class Trained:
     Attributes:
         last: the sampler network after the last step.
         average: the same with the moving average of theta.
-        trace: losses of the sampler and of the opponent in the steps behind them, shape ``(2, n_steps)``.
+        trace: losses of the sampler and of the opponent in the steps behind them, shape ``(2, n_steps)``; without an
+            opponent ``(1, n_steps)``.
         stopped, reason: as in Draws.
         discrepancies: at the looks of a stopping rule.
     """
@@ -114,7 +115,7 @@ def train(
         sampler: where theta starts; by default an untrained network.
     """
     players = _Players(objective, meter, generator, network, training, sampler)
-    trace = torch.zeros(2, training.n_steps, device=meter.device, dtype=meter.dtype)
+    trace = torch.zeros(players.n_losses, training.n_steps, device=meter.device, dtype=meter.dtype)
     kept, n_kept, n_steps = players.snapshot(), 0, 0
     watch, best = None if stopping is None else Watch.under(stopping), players.snapshot()
     stopped: Stopped | None = None
@@ -168,6 +169,7 @@ class _Players:
         self.theta: list[Tensor] = list(self.sampler.parameters())
         self.ema: list[Tensor] = list(self.average.parameters())
         self.phi: list[Tensor] = list(self.opponent.parameters())
+        self.n_losses = 2 if self.phi else 1
         self.sampler_adam = torch.optim.Adam(self.theta, betas=(0.0, 0.999), fused=True)
         self.opponent_adam = torch.optim.Adam(self.phi, training.score_step_size, fused=True) if self.phi else None
 
@@ -177,7 +179,7 @@ class _Players:
             self.opponent_steps(1, 0.0)
 
     def step(self, n_done: int) -> Tensor:
-        """The opponent's steps and a sampler step, the latter only as a whole; both losses, shape ``(2,)``."""
+        """The opponent's steps and a sampler step, the latter only as a whole; losses, shape ``(n_losses,)``."""
         progress = n_done / self.training.n_steps
         cosine = 0.5 * (1 + math.cos(math.pi * progress))
         if self.opponent_adam is not None:
@@ -188,7 +190,7 @@ class _Players:
         with torch.no_grad():
             decay = min(self.training.ema_decay, (1 + n_done) / (10 + n_done))  # forgets the untrained network
             torch._foreach_lerp_(self.ema, self.theta, 1 - decay)
-        return torch.stack([sampler_loss, opponent_loss])
+        return torch.stack([sampler_loss, opponent_loss])[: self.n_losses]
 
     def opponent_steps(self, n_steps: int, progress: float) -> Tensor:
         """Adam on the opponent's loss over phi; the last loss."""
