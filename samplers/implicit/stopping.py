@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ...targets.checks import require_at_least
+from .stein import mean_over_others, stein_kernel
 
 WIDTHS = (1.0, 0.3, 0.1)  # of the kernels, in units of the scale
 
@@ -80,21 +81,5 @@ def stein_discrepancy(y: Tensor, score: Tensor) -> tuple[float, float]:
         y, score: points and the target's scores there, both ``(n, dim)``.
     """
     y, score = y.double(), score.double()
-    n = len(y)
-    kernel = sum((stein_kernel(y, score, y, score, width) for width in WIDTHS), torch.zeros(()).to(y)) / len(WIDTHS)
-    kernel.fill_diagonal_(0.0)
-    rows = kernel.sum(1) / (n - 1)
-    return rows.mean().item(), (2 * rows.std() / math.sqrt(n)).item()
-
-
-def stein_kernel(x: Tensor, s_x: Tensor, y: Tensor, s_y: Tensor, width: float) -> Tensor:
-    """Stein kernel of k = (1 + r^2)^-1/2, r = |x - y| / width, at all pairs: ``(n, dim)``, ``(m, dim)`` to ``(n, m)``.
-
-    s(x).s(y) k + s(x).grad_y k + s(y).grad_x k + tr grad_x grad_y k.
-    """
-    differences = (x[:, None] - y[None]) / width
-    base = 1 + differences.square().sum(-1)
-    inner = s_x @ s_y.T
-    slope = ((s_x[:, None] - s_y[None]) * differences).sum(-1) / width
-    trace = x.shape[-1] / width**2 * base**-1.5 - 3 * (base - 1) / width**2 * base**-2.5
-    return inner * base**-0.5 + slope * base**-1.5 + trace
+    rows = mean_over_others(torch.stack([stein_kernel(y, score, y, score, width) for width in WIDTHS]).mean(0))
+    return rows.mean().item(), (2 * rows.std() / math.sqrt(len(y))).item()
