@@ -3,13 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-import torch
 from torch import Generator, Tensor
 
 from ..targets.meter import Meter
-from .base import FittedSampler, NotApplicableError, register_sampler
+from .base import FittedSampler, register_sampler
+from .implicit.divergence import divergence
 from .implicit.fitted import FittedImplicit, Output, require_one_of
-from .implicit.networks import Network
+from .implicit.networks import Network, require_density
 from .implicit.noise import Noise
 from .implicit.objective import Denoised, Field
 from .implicit.stopping import Stopping
@@ -17,8 +17,6 @@ from .implicit.target_score import TargetScore
 from .implicit.trainer import Training, train
 
 Terms: TypeAlias = Literal["both", "path"]
-
-EXACT_TRACE_DIM = 10
 
 
 @register_sampler("fisher_path_only", version=1, terms="path")
@@ -73,11 +71,7 @@ class Fisher:
             NotApplicableError: if the latents have fewer dimensions than the target (x0 then has no density), or it has
                 no second derivatives.
         """
-        latent_dim = self.network.latent.dim
-        if latent_dim is not None and latent_dim < meter.dim:
-            raise NotApplicableError(
-                f"latent dim must be at least the target's dim {meter.dim} for x0 to have a density, got {latent_dim}"
-            )
+        require_density(self.network.latent, meter)
         objective = Denoised(
             lambda *args, noise: fisher_loss(*args, terms=self.terms),
             self.target_score.of(meter, generator, differentiable=True),
@@ -107,24 +101,3 @@ def fisher_loss(x0: Tensor, s_q: Field, s_phi: Field, generator: Generator, *, t
     if terms == "path":
         return path.mean()
     return (path + 2 * (divergence(u, x0, generator) + (u * model).sum(-1))).mean()
-
-
-def divergence(u: Tensor, x: Tensor, generator: Generator) -> Tensor:
-    """Divergence of the field u at ``x``, differentiable in ``x``: shape ``(n,)``.
-
-    The trace of the Jacobian: exact up to 10 dimensions, above that v^T (du/dx) v with random signs v, which is
-    unbiased and exact for a diagonal Jacobian (Hutchinson, Commun. Statist. Simul. 19 (1990)).
-
-    Args:
-        u: values of the field, ``(n, dim)``, as a graph of ``x``, each row of its own point alone.
-        x: points, ``(n, dim)``.
-    """
-    if x.shape[-1] <= EXACT_TRACE_DIM:
-        return torch.stack([_gradient(u[:, i], x)[:, i] for i in range(x.shape[-1])]).sum(0)
-    signs = torch.empty_like(u).bernoulli_(generator=generator).mul_(2).sub_(1)
-    return (_gradient((u * signs).sum(-1), x) * signs).sum(-1)
-
-
-def _gradient(values: Tensor, x: Tensor) -> Tensor:
-    (gradient,) = torch.autograd.grad(values.sum(), x, create_graph=True)
-    return gradient

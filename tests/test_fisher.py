@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from samplerbench import samplers
 from samplerbench.samplers import NotApplicableError
-from samplerbench.samplers.fisher import EXACT_TRACE_DIM, divergence
+from samplerbench.samplers.implicit.divergence import EXACT_TRACE_DIM, divergence
 from samplerbench.targets import Counts, Meter, derive_generator
 
 ABOVE = EXACT_TRACE_DIM + 2

@@ -8,6 +8,7 @@ from torch import Generator, Tensor, nn
 
 from ...targets.checks import require_at_least, require_positive
 from ...targets.meter import Meter
+from ..base import NotApplicableError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,18 @@ class Latent:
         if self.dim is not None:
             require_at_least(1, dim=self.dim)
         require_positive(spread=self.spread)
+
+
+def require_density(latent: Latent, meter: Meter) -> None:
+    """Accept latents of enough dimensions for x0 to have a density.
+
+    Raises:
+        NotApplicableError: if they have fewer than the target.
+    """
+    if latent.dim is not None and latent.dim < meter.dim:
+        raise NotApplicableError(
+            f"latent dim must be at least the target's dim {meter.dim} for x0 to have a density, got {latent.dim}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,11 +128,13 @@ class SamplerNetwork(nn.Module):
 
     def forward(self, z: Tensor, component: Tensor | None = None) -> Tensor:
         """Latents ``(n, latent_dim)`` and categories ``(n,)`` to y0 = x0 / scale, ``(n, dim)``."""
-        linear: Tensor = self.linear(z)
+        y0: Tensor = self.linear(z)
         if component is None:
-            return linear + self.net(z)
-        labels: Tensor = self.labels  # type: ignore[assignment]
-        return linear + self.centres[component] + self.net(torch.cat([z, labels[component]], dim=-1))
+            y0 = y0 + self.net(z)
+        else:
+            labels: Tensor = self.labels  # type: ignore[assignment]
+            y0 = y0 + self.centres[component] + self.net(torch.cat([z, labels[component]], dim=-1))
+        return y0
 
 
 class NoisedScore(nn.Module):
@@ -136,8 +151,8 @@ class NoisedScore(nn.Module):
     def forward(self, y: Tensor, s: Tensor) -> Tensor:
         """Points ``(n, dim)`` and their levels ``(n, 1)`` to scores ``(n, dim)``."""
         variance = 1 + s.square()
-        inputs = torch.cat([y * variance.rsqrt(), 0.25 * s.log()], dim=-1)
-        return self.net(inputs) / (s * variance.sqrt()) - y / variance
+        outputs: Tensor = self.net(torch.cat([y * variance.rsqrt(), 0.25 * s.log()], dim=-1))
+        return outputs / (s * variance.sqrt()) - y / variance
 
 
 def _zero_linear(n_in: int, n_out: int, meter: Meter) -> nn.Linear:

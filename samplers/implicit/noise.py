@@ -69,7 +69,9 @@ class Noise:
         if self.schedule == "constant":
             return self.level
         if self.schedule == "annealed":
-            return self.highest ** (1 - (done := min(1.0, progress / self.share))) * self.level**done
+            done = min(1.0, progress / self.share)
+            level: float = self.highest ** (1 - done) * self.level**done
+            return level
         u = torch.rand(len(x0), 1, generator=generator, device=x0.device, dtype=x0.dtype)
         return (math.log(self.level) + math.log(self.highest / self.level) * u).exp()
 
