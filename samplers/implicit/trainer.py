@@ -203,7 +203,7 @@ class _Players:
         for x0 in batches:
             loss = self.objective.opponent_loss(self.opponent, x0, progress, self.generator)
             self.opponent_adam.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
+            torch.autograd.backward(loss, inputs=self.phi)
             self.opponent_adam.step()
         return loss.detach()
 
@@ -212,8 +212,8 @@ class _Players:
         self.opponent.requires_grad_(False)  # never no_grad: the gradient flows through s_phi's argument
         x0 = self._x0(self.n_latents)
         points = x0.detach().requires_grad_()  # a hook on x0 itself would also clip what the loss differentiates
-        loss = self.objective.sampler_loss(self.opponent, points, progress, self.generator)
         try:
+            loss = self.objective.sampler_loss(self.opponent, points, progress, self.generator)
             (gradient,) = torch.autograd.grad(loss, points)
         except RuntimeError as error:
             if any(sign in str(error) for sign in ONLY_ONCE):
