@@ -1,4 +1,4 @@
-"""The gradients of the three losses are those of the divergences that they stand for, and wrong losses are caught.
+"""The gradients of the losses are those of the divergences that they stand for, and wrong losses are caught.
 
 Monte Carlo gradients with the analytic score of the sampler's law (what a perfect score network would be) against
 closed forms for linear-Gaussian samplers and against quadrature for a sampler in one dimension that is not Gaussian.
@@ -17,6 +17,7 @@ from torch.quasirandom import SobolEngine
 
 from samplerbench.samplers.dft import dft_loss
 from samplerbench.samplers.fisher import fisher_loss
+from samplerbench.samplers.fisher_ns import critic_value
 from samplerbench.samplers.implicit.noise import with_noise
 from samplerbench.samplers.implicit.objective import Field
 from samplerbench.samplers.kl import kl_loss
@@ -259,3 +260,28 @@ def test_fisher_path_term_alone_has_no_gradient_in_the_mean_of_equal_variances()
     torch.testing.assert_close(wrong, torch.zeros_like(wrong), atol=1e-12, rtol=0)
     expected = 2 * case.p @ case.p @ (case.theta[1] - case.m).detach()  # of |P (b - m)|^2
     assert (right - expected).norm() < 0.2 * expected.norm()
+
+
+@pytest.mark.parametrize("penalty", [0.5, 2.0])
+@pytest.mark.parametrize("dim", [1, 2])
+def test_the_best_critic_gives_the_value_and_gradient_of_the_fisher_divergence(dim: int, penalty: float) -> None:
+    """F / (4 penalty); with half of that critic the value falls short of it by a quarter of it."""
+    case = LinearGaussian(dim, noise=0.0)
+
+    def exact() -> Tensor:
+        return case.fisher() / (4 * penalty)
+
+    def against(share: float) -> Loss:
+        def loss(x0: Tensor, s_q: Field, s_phi: Field, generator: Generator) -> Tensor:
+            return critic_value(
+                x0, s_q, lambda x: share * (s_q(x) - s_phi(x)) / (2 * penalty), generator, penalty=penalty
+            )
+
+        return loss
+
+    found, value = gap(against(1.0), case, exact())
+    assert found.agrees, found
+    assert value == pytest.approx(exact().item(), rel=0.01)
+    short, value = gap(against(0.5), case, exact(), N_LATENTS // 16)
+    assert not short.agrees
+    assert value == pytest.approx(0.75 * exact().item(), rel=0.05)

@@ -115,3 +115,35 @@ class Alone:
     def sampler_loss(self, opponent: nn.Module, x0: Tensor, progress: float, generator: Generator) -> Tensor:
         """The loss of the points."""
         return self.loss(x0, lambda y: self.s_q(y, progress), generator)
+
+
+@dataclass(frozen=True)
+class Adversarial:
+    """A zero-sum game: the opponent is a field f, a critic, that raises the value which the sampler lowers.
+
+    Where f is at its maximum, the gradient of the value in theta with f frozen is that of the maximum (the envelope
+    theorem).
+
+    Attributes:
+        value: of points, the target's score, f and a generator.
+        s_q: score of the target; the critic's steps pay for it too.
+    """
+
+    value: Callable[[Tensor, Field, Field, Generator], Tensor]
+    s_q: Guide
+
+    points_per_latent: int = 1
+
+    def opponent(self, network: Network, meter: Meter, generator: Generator) -> nn.Module:
+        """f, zero at the start."""
+        return MLP(meter.dim, meter.dim, network, meter, generator)
+
+    def opponent_loss(self, opponent: nn.Module, x0: Tensor, progress: float, generator: Generator) -> Tensor:
+        """The value with its sign changed; the target's score is a constant."""
+        with torch.no_grad():
+            score = self.s_q(x0, progress)
+        return -self.value(x0.detach().requires_grad_(), lambda _: score, opponent, generator)
+
+    def sampler_loss(self, opponent: nn.Module, x0: Tensor, progress: float, generator: Generator) -> Tensor:
+        """The value."""
+        return self.value(x0, lambda y: self.s_q(y, progress), opponent, generator)
