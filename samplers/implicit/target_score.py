@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle
 from typing import Literal, Protocol, TypeAlias, get_args
 
 from torch import Generator, Tensor
 
 from ...targets.checks import require_at_least, require_positive
 from ...targets.meter import Meter
+from ..base import NotApplicableError
 from ..minibatches import Minibatches
 
 Source: TypeAlias = Literal["exact", "minibatch"]
@@ -31,7 +33,8 @@ class TargetScore:
     """Which score of the target is followed.
 
     Attributes:
-        source: the exact score, or that of a fresh minibatch of data rows at every call.
+        source: the exact score, or that of a minibatch of data rows, a fresh one at every call, which is independent of
+            the one before it.
         batch_size: data rows of a minibatch.
         path: share of training in which the target is tempered: the score is lam s_q + (1 - lam) s_base with lam
             rising from 0 to 1, base N(0, (base_width scale)^2 I).
@@ -62,13 +65,17 @@ class TargetScore:
             generator: of minibatches.
             differentiable: whether losses differentiate it (each backward pass then pays Hessian-vector products).
         Raises:
-            NotApplicableError: if minibatches are asked for and the target offers none.
+            NotApplicableError: if minibatches are asked for and the target offers none; from calls, if a graph is asked
+                for and the target's score has none.
             ValueError: if a minibatch is larger than the data.
         """
-        if self.source == "minibatch":
-            batches = Minibatches(meter, self.batch_size, generator)
-            return _Tempered(self, meter.scale, partial(batches.score, create_graph=differentiable))
-        return _Tempered(self, meter.scale, partial(meter.score, create_graph=differentiable))
+        if self.source == "exact":
+            return _Tempered(self, meter.scale, partial(meter.score, create_graph=differentiable), differentiable)
+        # in turn from two streams of epochs: batches of one epoch are disjoint, so they are not independent
+        streams = cycle([Minibatches(meter, self.batch_size, generator) for _ in range(2)])
+        return _Tempered(
+            self, meter.scale, lambda x: next(streams).score(x, create_graph=differentiable), differentiable
+        )
 
 
 @dataclass(frozen=True)
@@ -76,10 +83,14 @@ class _Tempered:
     config: TargetScore
     scale: float
     score: Callable[[Tensor], Tensor]
+    differentiable: bool
 
     def __call__(self, y: Tensor, progress: float) -> Tensor:
-        limit = self.config.max_score
-        score = (self.scale * self.score(self.scale * y)).clamp(-limit, limit)
+        limit, x = self.config.max_score, self.scale * y
+        score = self.score(x)
+        if self.differentiable and x.requires_grad and not score.requires_grad:
+            raise NotApplicableError("needs second derivatives of log_prob, target has none: its score has no graph")
+        score = (self.scale * score).clamp(-limit, limit)
         if progress >= self.config.path:
             return score
         lam = progress / self.config.path
