@@ -103,6 +103,8 @@ class SamplerNetwork(nn.Module):
         centres: where those of a mixture start instead, shape ``(n_components, dim)``, in units of the scale.
     """
 
+    labels: Tensor  # where the centres of a mixture started
+
     def __init__(self, shape: Network, meter: Meter, generator: Generator, centres: Tensor | None = None) -> None:
         super().__init__()
         latent = shape.latent
@@ -132,8 +134,7 @@ class SamplerNetwork(nn.Module):
         if component is None:
             y0 = y0 + self.net(z)
         else:
-            labels: Tensor = self.labels  # type: ignore[assignment]
-            y0 = y0 + self.centres[component] + self.net(torch.cat([z, labels[component]], dim=-1))
+            y0 = y0 + self.centres[component] + self.net(torch.cat([z, self.labels[component]], dim=-1))
         return y0
 
 
