@@ -15,7 +15,7 @@ from samplerbench.samplers.implicit.fitted import FittedImplicit
 from samplerbench.samplers.implicit.networks import Network
 from samplerbench.samplers.implicit.objective import Adversarial, Field
 from samplerbench.samplers.implicit.target_score import TargetScore
-from samplerbench.samplers.implicit.trainer import Training, train
+from samplerbench.samplers.implicit.trainer import LOOK_EVERY, Training, train
 from samplerbench.targets import Budget, Counts, Meter, derive_generator
 
 SHORT = {"n_steps": 4, "n_warm_up": 3, "batch_size": 16, "n_score_steps": 2}
@@ -118,6 +118,20 @@ def test_budget_ends_training_in_any_player_s_step(budget: float, n_steps: int |
     whole = fit(Meter(Normal(), budget=Budget(fit=WARM_UP + (n_steps or 0) * (CRITIC + SAMPLER))))
     for value, same in zip(fitted.trained.last.parameters(), whole.trained.last.parameters(), strict=True):
         assert torch.equal(value, same)
+
+
+def test_a_critic_that_meets_nan_ends_the_training_before_its_warm_up_does() -> None:
+    class Broken(Normal):
+        def log_prob(self, x: Tensor) -> Tensor:
+            return super().log_prob(x) * math.nan
+
+    meter = Meter(Broken())
+    fitted = fit(meter, training={**SHORT, "n_warm_up": 3 * LOOK_EVERY})
+    draws = fitted.draw(20, derive_generator(0, "draw"))
+    assert draws.stopped == "diverged"
+    assert "before the first step" in draws.reason
+    assert draws.samples.isfinite().all()
+    assert meter.counts["fit"].score == LOOK_EVERY * 16
 
 
 def test_a_law_without_density_is_refused() -> None:

@@ -122,7 +122,8 @@ def train(
     reason = ""
     is_enough = False
     try:
-        players.warm_up()
+        if not players.warm_up():
+            stopped, reason = "diverged", "loss of the opponent not finite before the first step; nothing is trained"
     except BudgetReached as limit:
         stopped, reason = "budget", f"before the first of {training.n_steps} steps: {limit}"
     while n_steps < training.n_steps and stopped is None and not is_enough:
@@ -173,10 +174,13 @@ class _Players:
         self.sampler_adam = torch.optim.Adam(self.theta, betas=(0.0, 0.999), fused=True)
         self.opponent_adam = torch.optim.Adam(self.phi, training.score_step_size, fused=True) if self.phi else None
 
-    def warm_up(self) -> None:
-        """The opponent's steps before the first sampler step."""
-        for _ in range(self.training.n_warm_up):
-            self.opponent_steps(1, 0.0)
+    def warm_up(self) -> bool:
+        """The opponent's steps before the first sampler step; False where a look finds that its loss is not finite."""
+        for n_done in range(1, self.training.n_warm_up + 1):
+            loss = self.opponent_steps(1, 0.0)
+            if n_done % LOOK_EVERY == 0 and not loss.isfinite():
+                return False
+        return True
 
     def step(self, n_done: int) -> Tensor:
         """The opponent's steps and a sampler step, the latter only as a whole; losses, shape ``(n_losses,)``."""
