@@ -27,8 +27,9 @@ class KSDNS:
     latents of fewer dimensions than the target too. Training costs per step and point one log_prob, one score and one
     Hessian-vector product; a draw costs no evaluation.
 
-    The discrepancy hardly sees the weights of separated modes, and points that are far from all others only by their
-    own score: where the kernel has decayed, nothing pulls them.
+    The discrepancy hardly sees the weights of separated modes. A point that is far from all others, where the kernel
+    has decayed, adds next to nothing, so nothing pulls it back: the inverse multiquadric decays slowly, the Gaussian
+    does not.
 
     Attributes:
         network, training, target_score: see there; ours. All pairs of the batch_size points of a step are taken; what
