@@ -7,8 +7,8 @@ per point.
 Every kernel has these fields beside its own:
 
 * ``step``: a number, or one per row, shape ``(n, 1)``.
-* ``scales``: of the coordinates, positive, shape ``(dim,)`` or ``(n, dim)`` (diagonal preconditioning). The move is
-  made in z, x = scales z, whose score is scales s(x); without them z is x.
+* ``scales``: of the coordinates, positive, shape ``(dim,)`` or ``(n, dim)`` (diagonal preconditioning), or the root of
+  a covariance (``Dense``). The move is made in z, x = scales z, whose score is scales s(x); without them z is x.
 * ``law``: what is left invariant where it is not the target itself (``base.Law``).
 """
 
@@ -24,6 +24,35 @@ from ..targets.meter import BudgetReached, Meter
 from .base import Kernel, Law, State, normal_like
 
 Step: TypeAlias = float | Tensor
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Preconditioning by a covariance: x = root z, and since the root is symmetric the score of z is root s(x).
+
+    Attributes:
+        root: symmetric positive square root of the covariance, shape ``(dim, dim)``.
+    """
+
+    root: Tensor
+
+    @classmethod
+    def of(cls, covariance: Tensor) -> "Dense":
+        """From a positive definite covariance ``(dim, dim)``, in float64."""
+        values, vectors = torch.linalg.eigh(covariance)
+        return cls((vectors * values.clamp(min=values[-1] * torch.finfo(values.dtype).eps).sqrt()) @ vectors.T)
+
+    def to(self, like: Tensor) -> "Dense":
+        """On the device and in the dtype of ``like``."""
+        return Dense(self.root.to(like))
+
+    @property
+    def diagonal(self) -> Tensor:
+        """Standard deviations of the coordinates, shape ``(dim,)``."""
+        return self.root.square().sum(0).sqrt()
+
+
+Scales: TypeAlias = Tensor | Dense
 
 
 class Diverged(Exception):
@@ -49,7 +78,7 @@ class ULAKernel:
 
     step: Step
     max_drift: float = math.inf
-    scales: Tensor | None = None
+    scales: Scales | None = None
     law: Law | None = None
 
     def __call__(self, state: State, meter: Meter, generator: Generator) -> State:
@@ -82,7 +111,7 @@ class MALAKernel:
 
     step: Step
     max_drift: float = math.inf
-    scales: Tensor | None = None
+    scales: Scales | None = None
     law: Law | None = None
 
     def __call__(self, state: State, meter: Meter, generator: Generator) -> State:
@@ -117,7 +146,7 @@ class HMCKernel:
 
     step: Step
     max_leapfrog: int = 32
-    scales: Tensor | None = None
+    scales: Scales | None = None
     law: Law | None = None
 
     def __call__(self, state: State, meter: Meter, generator: Generator) -> State:
@@ -152,7 +181,7 @@ class RandomWalkKernel:
     """
 
     step: Step
-    scales: Tensor | None = None
+    scales: Scales | None = None
     law: Law | None = None
 
     def __call__(self, state: State, meter: Meter, generator: Generator) -> State:
@@ -190,7 +219,7 @@ class BAOABKernel:
     step: Step
     friction: float = 1.0
     max_kick: float = math.inf
-    scales: Tensor | None = None
+    scales: Scales | None = None
     law: Law | None = None
 
     def __call__(self, state: State, meter: Meter, generator: Generator) -> State:
@@ -253,7 +282,7 @@ class CoordinateWalk:
     step: Step
     min_share: float
     n_moves: int
-    scales: Tensor | None = None
+    scales: Scales | None = None
     law: Law | None = None
 
     def __call__(self, state: State, meter: Meter, generator: Generator) -> State:
@@ -263,10 +292,11 @@ class CoordinateWalk:
             BudgetReached: before an evaluation that the meter cannot pay.
         """
         n, dim = state.x.shape
+        coordinates = self.scales.diagonal if isinstance(self.scales, Dense) else self.scales
         for _ in range(self.n_moves):
             u = torch.rand(n, 1, generator=generator, device=state.x.device, dtype=state.x.dtype)
             chosen = torch.randint(dim, (n, 1), generator=generator, device=state.x.device)
-            scales = _scaled(torch.zeros_like(state.x).scatter(1, chosen, 1.0), self.scales)
+            scales = _scaled(torch.zeros_like(state.x).scatter(1, chosen, 1.0), coordinates)
             state = RandomWalkKernel(self.step * self.min_share**u, scales, self.law)(state, meter, generator)
         return State.at(state.x, meter)._replace(acceptance=state.acceptance)
 
@@ -288,7 +318,9 @@ def _under(law: Law | None, state: State) -> State:
     return state if law is None else law(state)
 
 
-def _scaled(z: Tensor, scales: Tensor | None) -> Tensor:
+def _scaled(z: Tensor, scales: Scales | None) -> Tensor:
+    if isinstance(scales, Dense):
+        return z @ scales.root
     return z if scales is None else scales * z
 
 

@@ -4,11 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor
-
 from ..targets.checks import require_at_least, require_positive
 from .base import Kernel, Law
-from .kernels import CoordinateWalk, Cycle, HMCKernel, MALAKernel, RandomStep, Step
+from .kernels import CoordinateWalk, Cycle, HMCKernel, MALAKernel, RandomStep, Scales, Step
 
 FIRST_STEP = 0.5  # before any adaptation, in units of the coordinates' scales
 MIN_SPREAD = 1e-6  # of a coordinate whose scale is adapted, in units of its scale before
@@ -49,7 +47,7 @@ class Moves:
         if not 0 < self.min_step <= 1:
             raise ValueError(f"min_step must be above 0 and at most 1, got {self.min_step}")
 
-    def kernel(self, step: Step, scales: Tensor, law: Law | None = None) -> Kernel:
+    def kernel(self, step: Step, scales: Scales, law: Law | None = None) -> Kernel:
         """The kernel of a step in units of the scales; one step, or one per row, shape ``(n, 1)``."""
         if self.method == "hmc":
             move = RandomStep(HMCKernel(step, self.max_leapfrog, scales, law), self.min_step)

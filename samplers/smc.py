@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Generator, Tensor
@@ -12,8 +13,10 @@ from ..targets.draws import Draws, Estimate, Stopped
 from ..targets.meter import BudgetReached, Meter
 from .annealed import Base, Tempered, check_ladder, log_ratio, next_beta, systematic
 from .base import FittedSampler, State, refuse_start, register_sampler
-from .kernels import Diverged, stopped_by
+from .kernels import Dense, Diverged, Scales, stopped_by
 from .moves import FIRST_STEP, MIN_SPREAD, Moves
+
+Metric: TypeAlias = Literal["diagonal", "dense"]
 
 MIN_ISLAND = 100  # particles; fewer draws make fewer islands
 MIN_ISLANDS = 10  # whose spread gives the standard error of log Z
@@ -45,6 +48,8 @@ class SMC:
         resample_below: effective share.
         n_moves, n_last_moves: at each beta, and more of them at beta = 1.
         moves: which.
+        metric: what scales them: ``diagonal``, the particles' standard deviations, or ``dense``, the root of their
+            covariance, which long valleys that are not along the coordinates need.
 
     References: P. Del Moral, A. Doucet, A. Jasra, J. R. Stat. Soc. B 68 (2006); adaptation as in Y. Zhou, A. Johansen,
     J. Aston, J. Comput. Graph. Stat. 25 (2016); islands: C. Verge et al., Stat. Comput. 25 (2015).
@@ -59,11 +64,14 @@ class SMC:
     n_moves: int = 5
     n_last_moves: int = 20
     moves: Moves = field(default_factory=Moves)
+    metric: Metric = "diagonal"
 
     def __post_init__(self) -> None:
         require_at_least(1, oversampling=self.oversampling, n_islands=self.n_islands, n_moves=self.n_moves)
         require_at_least(0, n_last_moves=self.n_last_moves)
         require_positive(base_width=self.base_width)
+        if self.metric not in get_args(Metric):
+            raise ValueError(f"metric must be one of {', '.join(map(repr, get_args(Metric)))}, got {self.metric!r}")
         check_ladder(self.betas)
         for name in ("min_ess", "resample_below"):
             if not 0 < getattr(self, name) < 1:
@@ -157,9 +165,10 @@ class Particles:
             return None
         return Estimate(log_z, ((of_islands - log_z).exp().std() / math.sqrt(n_islands)).item())
 
-    def move(self, moves: Moves, n_moves: int, meter: Meter, generator: Generator) -> None:
+    def move(self, moves: Moves, n_moves: int, meter: Meter, generator: Generator, metric: Metric = "diagonal") -> None:
         """Move every particle under the law of ``beta``, with scales of the population and a step that is adapted."""
-        scales, law = self.scales(), Tempered(self.base, self.beta)
+        scales: Scales = self.scales() if metric == "diagonal" else Dense.of(self.covariance()).to(self.state.x)
+        law = Tempered(self.base, self.beta)
         for _ in range(n_moves):
             self.state = moves.kernel(self.step, scales, law)(self.state, meter, generator)
             rate = self.state.acceptance.mean().item()
@@ -172,6 +181,18 @@ class Particles:
         centre = (w * self.state.x).sum(0)
         variance = (w * (self.state.x - centre).square()).sum(0)
         return variance.sqrt().clamp(min=MIN_SPREAD * self.base.sd)
+
+    def covariance(self) -> Tensor:
+        """Of the coordinates under the weights, shape ``(dim, dim)``, float64.
+
+        Shrunk towards its diagonal by dim / (dim + n), since n particles determine no more than n directions.
+        """
+        w, x = self.weights, self.state.x.double()
+        x = x - w @ x
+        covariance = (w * x.T) @ x
+        n, dim = x.shape
+        variance = torch.maximum(covariance.diagonal(), (MIN_SPREAD * self.base.sd.double()).square())
+        return (n * covariance + dim * torch.diag(variance)) / (n + dim)
 
 
 @dataclass(frozen=True)
@@ -214,7 +235,7 @@ class FittedSMC:
                 elif particles.effective_share < config.resample_below:
                     particles.resample(generator)
                 n_moves = config.n_moves + config.n_last_moves if particles.beta == 1 else config.n_moves
-                particles.move(config.moves, n_moves, self.meter, generator)
+                particles.move(config.moves, n_moves, self.meter, generator, config.metric)
         except (BudgetReached, Diverged) as error:
             stopped = stopped_by(error)
             reason, log_z = f"{error}; stopped at beta = {particles.beta:.3g}", None

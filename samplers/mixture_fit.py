@@ -1,0 +1,87 @@
+"""Gaussian mixtures fitted to points: proposals for moves between modes, and laws to draw from in one pass."""
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from ..targets.base import LOG_2PI
+
+MAX_ITERATIONS, TOLERANCE = 60, 1e-3  # of EM; the latter in nats per point
+SHRINKAGE = 1e-6  # added to the variances of coordinates of unit variance
+MAX_FULL_DIM = 100  # above it covariances are diagonal
+
+
+@dataclass(frozen=True)
+class FittedMixture:
+    """A mixture of normal laws.
+
+    Attributes:
+        weights: shape ``(n_components,)``.
+        means: shape ``(n_components, dim)``.
+        factors: lower Cholesky factors of the covariances, shape ``(n_components, dim, dim)``.
+    """
+
+    weights: Tensor
+    means: Tensor
+    factors: Tensor
+
+    def sample(self, n_samples: int, generator: Generator) -> Tensor:
+        """Independent draws, shape ``(n_samples, dim)``."""
+        component = torch.multinomial(self.weights, n_samples, replacement=True, generator=generator)
+        z = torch.empty_like(self.means[component]).normal_(generator=generator)
+        x = self.means[component]
+        for k in range(len(self.weights)):  # one product per component, not one matrix per draw
+            rows = component == k
+            x[rows] += z[rows] @ self.factors[k].T
+        return x
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """Normalised log density, shape ``(n, dim)`` to ``(n,)``."""
+        of_components = []
+        for weight, mean, factor in zip(self.weights, self.means, self.factors, strict=True):
+            z = torch.linalg.solve_triangular(factor, (x - mean).T, upper=False)
+            of_components.append(weight.log() - 0.5 * z.square().sum(0) - factor.diagonal().log().sum())
+        return torch.stack(of_components).logsumexp(0) - 0.5 * x.shape[1] * LOG_2PI
+
+
+def fit_mixture(x: Tensor, max_components: int, generator: Generator) -> FittedMixture:
+    """A mixture fitted by EM (scikit-learn) with 1, 2, 4, ... components, as many as BIC asks for.
+
+    The numbers are doubled until the criterion rises. Covariances are full up to 100 dimensions, diagonal above.
+
+    Args:
+        x: points, shape ``(n, dim)``, not all the same in any coordinate.
+        max_components: at least 1.
+        generator: of the seed of k-means, where EM starts.
+    Reference: G. Schwarz, Estimating the dimension of a model, Ann. Statist. 6 (1978).
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    centre, spread = x.mean(0).double(), x.std(0).double()
+    z = ((x.double() - centre) / spread).cpu().numpy()
+    seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+    dim = x.shape[1]
+    kind = "full" if dim <= MAX_FULL_DIM else "diag"
+    best, lowest, n_components = None, math.inf, 1
+    while n_components <= min(max_components, max(1, len(x) // (2 * dim))):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a rough proposal is good enough
+            mixture = GaussianMixture(
+                n_components, covariance_type=kind, max_iter=MAX_ITERATIONS, tol=TOLERANCE, reg_covar=SHRINKAGE,
+                random_state=seed,
+            ).fit(z)  # fmt: skip
+        criterion = mixture.bic(z)
+        if criterion >= lowest:
+            break
+        best, lowest, n_components = mixture, criterion, 2 * n_components
+    if best is None:
+        raise ValueError(f"points must determine a normal law, got {len(x)} of dimension {dim}")
+    covariances = best.covariances_ if kind == "full" else np.stack([np.diag(v) for v in best.covariances_])
+    factors = spread[:, None] * torch.linalg.cholesky(torch.from_numpy(covariances).to(spread))
+    means = centre + spread * torch.from_numpy(best.means_).to(spread)
+    return FittedMixture(torch.from_numpy(best.weights_).to(x), means.to(x), factors.to(x))
