@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
 import torch
@@ -29,12 +29,14 @@ class FittedImplicit:
         scale: of the target.
         output: whether g is the last iterate or the moving average.
         noise: in units of scale; 0 where x0 is returned.
+        notes: further diagnostics of the fit.
     """
 
     trained: Trained
     scale: float
     output: Output
     noise: float
+    notes: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def diagnostics(self) -> Mapping[str, object]:
@@ -48,6 +50,7 @@ class FittedImplicit:
             "n_steps": n_steps,
             "n_steps_per_loss": per_value,
             **{name: [block[row].mean().item() for block in blocks] for row, name in enumerate(names)},
+            **self.notes,
             **({"discrepancies": list(self.trained.discrepancies)} if self.trained.discrepancies else {}),
         }
 

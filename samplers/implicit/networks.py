@@ -88,7 +88,25 @@ class MLP(nn.Module):
         return output
 
 
-class SamplerNetwork(nn.Module):
+class OnePass(nn.Module):
+    """Maps latents to points: what the trainer moves and what draws pass through.
+
+    Attributes:
+        dim: of the points.
+    """
+
+    dim: int
+
+    def latents(self, n: int, generator: Generator) -> tuple[Tensor, Tensor | None]:
+        """Draws of the latent: a vector each, and a category where there are some."""
+        raise NotImplementedError
+
+    def forward(self, z: Tensor, component: Tensor | None = None) -> Tensor:
+        """Latents to y0 = x0 / scale, ``(n, dim)``."""
+        raise NotImplementedError
+
+
+class SamplerNetwork(OnePass):
     """g(z) = A z + b + net(z) with z ~ N(0, I); of a mixture g(k, z) = A z + b + c_k + net(z, c_k at the start).
 
     A, b and the centres c are trained too. A starts at start_scale times the identity, cut or padded with zeros where

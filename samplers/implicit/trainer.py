@@ -20,7 +20,7 @@ from ...targets.checks import require_at_least, require_positive
 from ...targets.draws import Stopped
 from ...targets.meter import BudgetReached, Meter
 from ..base import NotApplicableError
-from .networks import Network, SamplerNetwork
+from .networks import Network, OnePass, SamplerNetwork
 from .objective import Objective
 from .stopping import Stopping, Watch
 
@@ -83,8 +83,8 @@ class Trained:
         discrepancies: at the looks of a stopping rule.
     """
 
-    last: SamplerNetwork
-    average: SamplerNetwork
+    last: OnePass
+    average: OnePass
     trace: Tensor
     stopped: Stopped | None
     reason: str
@@ -99,7 +99,7 @@ def train(
     network: Network,
     training: Training,
     stopping: Stopping | None = None,
-    sampler: SamplerNetwork | None = None,
+    sampler: OnePass | None = None,
 ) -> Trained:
     """Train until the steps or the budget are used up, a rule says that it is enough, or something is not finite.
 
@@ -160,10 +160,10 @@ class _Players:
         generator: Generator,
         network: Network,
         training: Training,
-        sampler: SamplerNetwork | None = None,
+        sampler: OnePass | None = None,
     ) -> None:
         self.objective, self.generator, self.training, self.meter = objective, generator, training, meter
-        self.sampler = SamplerNetwork(network, meter, generator) if sampler is None else sampler
+        self.sampler: OnePass = SamplerNetwork(network, meter, generator) if sampler is None else sampler
         self.average = copy.deepcopy(self.sampler).requires_grad_(False)
         self.opponent = objective.opponent(network, meter, generator)
         self.n_latents = training.batch_size // objective.points_per_latent
