@@ -19,7 +19,7 @@ from .implicit.trainer import Trained, Training, train
 
 def gentle() -> Training:
     """A short training with small steps: there is little left to mend, and mode weights are easily moved away."""
-    return Training(n_steps=300, n_warm_up=300, sampler_step_size=2e-4, score_step_size=2e-3, ema_decay=0.99)
+    return Training(n_steps=200, n_warm_up=300, sampler_step_size=2e-5, score_step_size=2e-3, ema_decay=0.99)
 
 
 @register_sampler("dft_plus_unfinished", version=1, finish=False)
