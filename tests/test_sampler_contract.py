@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from typing import Any
@@ -50,15 +51,21 @@ class Normal(Plain):
 
 
 def smaller(config: Any) -> Any:
-    """The configuration with every integer above SMALL replaced by SMALL, in nested tables too."""
+    """The configuration with every integer above SMALL replaced by SMALL, in nested configurations and tables too."""
     changes: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            changes[field.name] = smaller(value)
-        elif isinstance(value, int) and not isinstance(value, bool):
-            changes[field.name] = min(value, SMALL)
+        if field.init:
+            changes[field.name] = _smaller(value)
     return dataclasses.replace(config, **changes)
+
+
+def _smaller(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return smaller(value)
+    if isinstance(value, Mapping):
+        return {key: _smaller(part) for key, part in value.items()}
+    return min(value, SMALL) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def run(name: str, meter: Meter) -> Draws:
