@@ -55,12 +55,7 @@ class Fisher:
     terms: Terms = "both"
 
     def __post_init__(self) -> None:
-        if self.target_score.source != "exact":
-            raise ValueError(
-                f"source must be 'exact': the square of a minibatch is biased, got {self.target_score.source!r}"
-            )
-        if self.noise.varies:
-            raise ValueError("schedule must be constant or annealed: x0 without noise has one law, got 'levels'")
+        require_exact_without_noise(self.target_score, self.noise)
         require_one_of(Output, output=self.output)
         require_one_of(Terms, terms=self.terms)
 
@@ -81,6 +76,18 @@ class Fisher:
             objective, meter, generator, network=self.network, training=self.training, stopping=self.stopping
         )
         return FittedImplicit(trained, meter.scale, self.output, noise=0.0)
+
+
+def require_exact_without_noise(target_score: TargetScore, noise: Noise) -> None:
+    """Refuse what the loss without noise has no use for.
+
+    Raises:
+        ValueError: naming the field, the rule and the value.
+    """
+    if target_score.source != "exact":
+        raise ValueError(f"source must be 'exact': the square of a minibatch is biased, got {target_score.source!r}")
+    if noise.varies:
+        raise ValueError("schedule must be constant or annealed: x0 without noise has one law, got 'levels'")
 
 
 def fisher_loss(x0: Tensor, s_q: Field, s_phi: Field, generator: Generator, *, terms: Terms = "both") -> Tensor:
