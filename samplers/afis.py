@@ -46,7 +46,7 @@ class AFIS:
     correction: Correction = field(default_factory=Correction)
 
     def __post_init__(self) -> None:
-        require_exact_without_noise(self.target_score, self.noise)
+        require_exact_without_noise("afis", self.target_score, self.noise)
         if self.target_score.path == 0:
             raise ValueError("path must be above 0: without a path this is Fisher training, got 0.0")
         require_one_of(Output, output=self.output)

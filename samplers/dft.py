@@ -63,6 +63,7 @@ class DFT:
     def __post_init__(self) -> None:
         if not 0 <= self.warm_start < 1:
             raise ValueError(f"warm_start must be at least 0 and below 1, got {self.warm_start}")
+        self.target_score.require_derivative("dft")
         require_one_of(Terms, terms=self.terms)
         require_one_of(Output, output=self.output)
         require_one_of(Returns, returns=self.returns)

@@ -55,7 +55,7 @@ class Fisher:
     terms: Terms = "both"
 
     def __post_init__(self) -> None:
-        require_exact_without_noise(self.target_score, self.noise)
+        require_exact_without_noise("fisher", self.target_score, self.noise)
         require_one_of(Output, output=self.output)
         require_one_of(Terms, terms=self.terms)
 
@@ -78,12 +78,13 @@ class Fisher:
         return FittedImplicit(trained, meter.scale, self.output, noise=0.0)
 
 
-def require_exact_without_noise(target_score: TargetScore, noise: Noise) -> None:
-    """Refuse what the loss without noise has no use for.
+def require_exact_without_noise(method: str, target_score: TargetScore, noise: Noise) -> None:
+    """Refuse what the loss without noise has no use for; ``method`` is named.
 
     Raises:
         ValueError: naming the field, the rule and the value.
     """
+    target_score.require_derivative(method)
     if target_score.source != "exact":
         raise ValueError(f"source must be 'exact': the square of a minibatch is biased, got {target_score.source!r}")
     if noise.varies:

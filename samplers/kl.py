@@ -46,6 +46,8 @@ class KL:
     def __post_init__(self) -> None:
         require_one_of(Output, output=self.output)
         require_one_of(Returns, returns=self.returns)
+        if self.target_score.source == "posterior" and self.returns == "x":
+            raise ValueError("returns must be 'x0' with source 'posterior': x is fitted to the noised target, got 'x'")
 
     def fit(self, meter: Meter, generator: Generator) -> FittedSampler:
         """Train; see ``trainer.train`` about budgets and losses that are not finite.

@@ -156,7 +156,7 @@ def test_sampler_step_sees_a_frozen_score_network_and_leaves_it() -> None:
 
 def test_nothing_has_a_unit() -> None:
     """A target four times as wide gives draws four times as wide, to the last bit (4 is a power of 2)."""
-    for name in METHODS:
+    for name in [*METHODS, "dikl"]:
         narrow, wide = (draw(fit(name, Meter(Normal(sd)))) for sd in (1.0, 4.0))
         assert torch.equal(4 * narrow, wide)
 
@@ -221,7 +221,8 @@ def test_average_without_memory_is_the_last_iterate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "cost"), [("dft", 3 * 16), ("fisher", (1 + 2 * 3) * 8), ("kl", 16), ("ksd_ns", 3 * 16)]
+    ("name", "cost"),
+    [("dft", 3 * 16), ("fisher", (1 + 2 * 3) * 8), ("kl", 16), ("ksd_ns", 3 * 16), ("dikl", 56 * 16)],
 )
 def test_budget_pays_whole_steps_and_keeps_their_state(name: str, cost: int) -> None:
     ends: dict[float, list[Tensor]] = {}
@@ -281,7 +282,7 @@ def test_a_gradient_that_is_not_finite_ends_the_training() -> None:
     assert all(value.isfinite().all() for value in [*trained.last.parameters(), *trained.average.parameters()])
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, "dikl"])
 def test_a_funnel_does_not_overflow(name: str) -> None:
     """N(0, scale^2 I), where training starts, reaches v = -40, where scores are of order exp(40)."""
     fitted = fit(name, Meter(targets.get("funnel10")), training={"n_steps": 30, "batch_size": 128})
@@ -357,7 +358,7 @@ def test_methods_have_the_same_defaults() -> None:
     ("fields", "message"),
     [
         ({"target_score": {"path": 1.5}}, "path must be from 0 to 1, got 1.5"),
-        ({"target_score": {"source": "posterior"}}, "source must be one of 'exact', 'minibatch', got 'posterior'"),
+        ({"target_score": {"source": "guess"}}, "source must be one of 'exact', 'minibatch', 'posterior', got 'guess'"),
         ({"target_score": {"max_score": 0.0}}, "max_score must be positive and finite, got 0.0"),
         ({"stopping": {"patience": 0}}, "patience must be at least 1, got 0"),
         ({"output": "best"}, "output must be one of 'last', 'ema', got 'best'"),

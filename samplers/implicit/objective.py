@@ -87,7 +87,7 @@ class Denoised:
         noise = self.noise.levels(x0, progress, generator)
         s_phi = _at_level(opponent, noise, x0.expand(self.points_per_latent, *x0.shape).flatten(0, 1))
         loss = self.first if self.first is not None and progress < self.first_share else self.loss
-        return loss(x0, lambda y: self.s_q(y, progress), s_phi, generator, noise=noise)
+        return loss(x0, lambda y: self.s_q(y, progress, of_points(noise, y)), s_phi, generator, noise=noise)
 
 
 def _at_level(opponent: nn.Module, noise: Level, x: Tensor) -> Field:
