@@ -12,7 +12,7 @@ N_STEPS = 50  # per round: starting the networks takes less than one step
 
 
 @pytest.mark.parametrize("target", ["ring8", "funnel10"])
-@pytest.mark.parametrize("name", ["dft", "fisher", "fisher_ns", "kl", "ksd_ns"])
+@pytest.mark.parametrize("name", ["dft", "dikl", "fisher", "fisher_ns", "kl", "ksd_ns"])
 def test_training_step(name: str, target: str, benchmark: BenchmarkFixture) -> None:
     sampler = samplers.get(name, training={"n_steps": N_STEPS, "n_warm_up": 0})
     meter = Meter(targets.get(target))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -17,6 +17,7 @@ from samplerbench.benchmarks.plan import make_plan, parse_suite, plain
 from samplerbench.samplers.base import SAMPLERS
 from samplerbench.samplers.corrected import Corrected, Correction, FittedCorrected
 from samplerbench.samplers.kernels import RandomStep
+from samplerbench.samplers.moves import Moves
 from samplerbench.targets import Budget, Draws, Estimate, Meter, derive_generator
 from samplerbench.targets.registry import load_plugin
 
@@ -74,8 +75,8 @@ def assert_moments(x: Tensor) -> None:
 
 
 @pytest.mark.parametrize("method", ["mala", "hmc"])
-def test_exact_draws_stay_exact(method: str) -> None:
-    fitted = corrected(Base(), n_steps=5, moves=samplers.get("smc", moves={"method": method}).moves)  # type: ignore[attr-defined]
+def test_exact_draws_stay_exact(method: Literal["mala", "hmc"]) -> None:
+    fitted = corrected(Base(), n_steps=5, moves=Moves(method=method))
     draws = fitted.draw(10_000, derive_generator("draw"))
     assert isinstance(draws.diagnostics["acceptance_rate"], float)
     assert draws.diagnostics["acceptance_rate"] > 0.4

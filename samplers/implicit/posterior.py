@@ -147,4 +147,5 @@ class PosteriorScore:
 
 def _sums(values: Tensor, octave: Tensor) -> Tensor:
     """Sums of ``values (n,)`` over the rows of each octave, shape ``(N_OCTAVES,)``, float64."""
-    return torch.zeros(N_OCTAVES, device=values.device, dtype=torch.float64).index_add(0, octave, values.double())
+    members = octave[:, None] == torch.arange(N_OCTAVES, device=octave.device)
+    return values.double() @ members.double()  # unlike index_add, the same to the bit on a GPU too
