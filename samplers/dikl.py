@@ -26,7 +26,7 @@ class DiKL:
     x0 = g_theta(z) and x0 ~ q. At large s the modes of the target merge, so that none is out of sight and their
     weights show; at small s only the shape of each is left to learn. The score of q_s is estimated by draws of x0
     given x (see ``posterior.Posterior``), each of which is paid: training costs per step and point
-    n_particles * (len(betas) - 1 + n_moves) scores, by default 56; a draw, of x0, costs no evaluation.
+    n_particles * (len(betas) - 1 + n_moves) scores, by default 20; a draw, of x0, costs no evaluation.
 
     Attributes:
         network, training: see there; ours.

@@ -222,7 +222,7 @@ def test_average_without_memory_is_the_last_iterate() -> None:
 
 @pytest.mark.parametrize(
     ("name", "cost"),
-    [("dft", 3 * 16), ("fisher", (1 + 2 * 3) * 8), ("kl", 16), ("ksd_ns", 3 * 16), ("dikl", 56 * 16)],
+    [("dft", 3 * 16), ("fisher", (1 + 2 * 3) * 8), ("kl", 16), ("ksd_ns", 3 * 16), ("dikl", 20 * 16)],
 )
 def test_budget_pays_whole_steps_and_keeps_their_state(name: str, cost: int) -> None:
     ends: dict[float, list[Tensor]] = {}
