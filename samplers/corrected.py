@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -90,13 +91,13 @@ class Corrected:
     correction: Correction = field(default_factory=Correction)
 
     def __post_init__(self) -> None:
-        sampler = self._sampler()
+        sampler: Any = self._sampler()
         entry = SAMPLERS.entry(self.base)
         version = SAMPLERS.versioned(self.base) + (f"+{entry.plugin_hash}" if entry.plugin_hash else "")
         if self.base_version not in (None, version):
             raise ValueError(f"base_version must be that of the registered base, {version}, got {self.base_version!r}")
         object.__setattr__(self, "base_version", version)
-        object.__setattr__(self, "parameters", dataclasses.asdict(sampler))  # type: ignore[call-overload]
+        object.__setattr__(self, "parameters", dataclasses.asdict(sampler))
 
     def fit(self, meter: Meter, generator: Generator) -> FittedSampler:
         """Fit the base, then adapt the moves on draws of it.

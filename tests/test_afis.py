@@ -28,7 +28,7 @@ class Gaussian:
 
     def log_prob(self, x: Tensor) -> Tensor:
         gap = x - self.m.to(x)
-        return -0.5 * (gap @ self.p.to(x) * gap).sum(-1)
+        return -0.5 * torch.einsum("...i,ij,...j", gap, self.p.to(x), gap)
 
 
 def tempered_fisher(a: Tensor, b: Tensor, lam: float) -> Tensor:

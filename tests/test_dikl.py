@@ -229,6 +229,7 @@ def test_score_network_is_frozen_in_a_sampler_step() -> None:
 
     def loss(x0: Tensor, s_q: Field, s_phi: Field, generator: torch.Generator, *, noise: Tensor) -> Tensor:
         assert isinstance(s_phi, partial)
+        assert isinstance(s_phi.func, nn.Module)
         networks.append(s_phi.func)
         assert not any(value.requires_grad for value in networks[0].parameters())
         before.append({name: value.clone() for name, value in networks[0].state_dict().items()})
