@@ -72,8 +72,8 @@ def dikl_loss(
 
     Where s_phi and s_q are the scores of p_theta,s and q_s its gradient is that of E s^2 KL(p_theta,s || q_s), which is
     linear in s_q; its value has no meaning. Without the factor small levels would drown the others: scores, and the
-    errors of their estimates, are of order 1 / s. On ring8 after 1,000 steps (seed 0) the total variation of the mode
-    weights was .042 with s^2, .058 with s and .150 without.
+    errors of their estimates, are of order 1 / s. On ring8 after 1,000 steps (one seed, 8 particles
+    and 4 moves) the total variation of the mode weights was .042 with s^2, .058 with s and .150 without.
 
     Args:
         x0: shape ``(n, dim)``.
