@@ -49,6 +49,7 @@ class FisherNS:
     output: Output = "ema"
 
     def __post_init__(self) -> None:
+        self.target_score.require_derivative("fisher_ns")
         require_positive(penalty=self.penalty)
         require_one_of(Output, output=self.output)
 

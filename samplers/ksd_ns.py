@@ -52,6 +52,7 @@ class KSDNS:
     output: Output = "ema"
 
     def __post_init__(self) -> None:
+        self.target_score.require_derivative("ksd_ns")
         require_one_of(BaseKernel, kernel=self.kernel)
         require_positive(width=self.width)
         require_one_of(Output, output=self.output)

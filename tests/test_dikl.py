@@ -285,7 +285,7 @@ def test_kl_may_noise_the_target_too() -> None:
         samplers.get("kl", target_score=score)
 
 
-@pytest.mark.parametrize("name", ["dft", "fisher", "afis"])
+@pytest.mark.parametrize("name", ["dft", "fisher", "afis", "ksd_ns", "fisher_ns"])
 def test_methods_that_differentiate_the_score_refuse_its_estimate(name: str) -> None:
     message = (
         "source must be 'exact' or 'minibatch': an estimate by posterior sampling has no usable derivative in x, "
