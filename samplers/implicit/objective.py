@@ -20,7 +20,7 @@ Field: TypeAlias = Callable[[Tensor], Tensor]
 class Loss(Protocol):
     """A scalar that a sampler step lowers."""
 
-    def __call__(self, x0: Tensor, s_q: Field, s_phi: Field, generator: Generator, *, noise: Level) -> Tensor:
+    def __call__(self, x0: Tensor, s_q: Field, s_phi: Field, generator: Generator, /, *, noise: Level) -> Tensor:
         """``x0 (n, dim)`` carries the graph of theta; s_q and s_phi are scores of the target and of the law of x."""
         ...
 
