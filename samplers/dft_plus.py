@@ -61,6 +61,10 @@ class DFTPlus:
         if self.noise > 1:
             raise ValueError(f"noise must be at most 1, the local width, got {self.noise}")
         require_one_of(Output, output=self.output)
+        if self.teaching.n_particles <= self.smoothing.n_neighbours:
+            raise ValueError(
+                f"n_neighbours must be below n_particles {self.teaching.n_particles}, got {self.smoothing.n_neighbours}"
+            )
 
     def fit(self, meter: Meter, generator: Generator) -> FittedSampler:
         """Find the points and train; where the budget ends or something is not finite, what there is until then.
@@ -89,7 +93,7 @@ class LocalFisher:
 
     For a fixed field F the denoising identity gives E<sigma F, s_theta> = -E<sigma F, eps / s> with s = eta sigma(x0),
     so the loss of DFT holds in this metric. With F = sigma (s_q - s_theta) it is
-    E[ 2 <F, sigma (s_q + eps / s)> - |F|^2 ], and F minimises E|s (s_q - F / sigma) + eps|^2.
+    E[ 2 <F, sigma (s_q + eps / s)> - |F|^2 ], and F minimises E|sigma (s_q + eps / s) - F|^2.
 
     Attributes:
         s_q: score of the target; the score network's steps pay for it too, and need to learn no more than what is
@@ -109,21 +113,21 @@ class LocalFisher:
         return Difference(self.width.whiten, network, meter, generator)
 
     def opponent_loss(self, opponent: nn.Module, x0: Tensor, progress: float, generator: Generator) -> Tensor:
-        """E|s (s_q - F / sigma) + eps|^2."""
+        """eta^2 E|sigma (s_q + eps / s) - F|^2, near E|eps|^2; weights must be those of x, since s differs given x."""
         s = self.noise * self.width(x0)
         x, eps = with_noise(x0, s, generator)
-        s = of_points(s, x)
         with torch.no_grad():
-            score, width = self.s_q(x, progress), self.width(x)
-        return (s * (score - opponent(x) / width) + eps).square().sum(-1).mean()
+            score: Tensor = self.width(x) * (self.s_q(x, progress) + eps / of_points(s, x))
+        error: Tensor = self.noise * (score - opponent(x))
+        return error.square().sum(-1).mean()
 
     def sampler_loss(self, opponent: nn.Module, x0: Tensor, progress: float, generator: Generator) -> Tensor:
         """E[ 2 <F, sigma (s_q + eps / s)> - |F|^2 ]; s belongs to the latent, so it has no gradient."""
         with torch.no_grad():
             s = self.noise * self.width(x0)
         x, eps = with_noise(x0, s, generator)
-        difference = opponent(x)
-        score = self.width(x) * (self.s_q(x, progress) + eps / of_points(s, x))
+        difference: Tensor = opponent(x)
+        score: Tensor = self.width(x) * (self.s_q(x, progress) + eps / of_points(s, x))
         return (2 * difference * score - difference.square()).sum(-1).mean()
 
 

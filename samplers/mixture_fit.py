@@ -1,6 +1,5 @@
 """Gaussian mixtures fitted to points: proposals for moves between modes, and laws to draw from in one pass."""
 
-import math
 import warnings
 from dataclasses import dataclass
 
@@ -51,14 +50,19 @@ class FittedMixture:
 def fit_mixture(x: Tensor, max_components: int, generator: Generator) -> FittedMixture:
     """A mixture fitted by EM (scikit-learn) with 1, 2, 4, ... components, as many as BIC asks for.
 
-    The numbers are doubled until the criterion rises. Covariances are full up to 100 dimensions, diagonal above.
+    The numbers are doubled until the criterion has risen twice, since EM may stick once. Covariances are full up to 100
+    dimensions, diagonal above.
 
     Args:
         x: points, shape ``(n, dim)``, not all the same in any coordinate.
         max_components: at least 1.
         generator: of the seed of k-means, where EM starts.
+    Raises:
+        ValueError: if there are fewer than 2 points, or they are not finite.
     Reference: G. Schwarz, Estimating the dimension of a model, Ann. Statist. 6 (1978).
     """
+    if len(x) < 2:
+        raise ValueError(f"points must determine a normal law, got {len(x)} of dimension {x.shape[1]}")
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
@@ -67,7 +71,8 @@ def fit_mixture(x: Tensor, max_components: int, generator: Generator) -> FittedM
     seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
     dim = x.shape[1]
     kind = "full" if dim <= MAX_FULL_DIM else "diag"
-    best, lowest, n_components = None, math.inf, 1
+    fits: list[tuple[float, int, GaussianMixture]] = []
+    n_components = 1
     while n_components <= min(max_components, max(1, len(x) // (2 * dim))):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a rough proposal is good enough
@@ -75,13 +80,14 @@ def fit_mixture(x: Tensor, max_components: int, generator: Generator) -> FittedM
                 n_components, covariance_type=kind, max_iter=MAX_ITERATIONS, tol=TOLERANCE, reg_covar=SHRINKAGE,
                 random_state=seed,
             ).fit(z)  # fmt: skip
-        criterion = mixture.bic(z)
-        if criterion >= lowest:
+        fits.append((mixture.bic(z), n_components, mixture))
+        if n_components > 2 * min(fits)[1]:
             break
-        best, lowest, n_components = mixture, criterion, 2 * n_components
-    if best is None:
-        raise ValueError(f"points must determine a normal law, got {len(x)} of dimension {dim}")
-    covariances = best.covariances_ if kind == "full" else np.stack([np.diag(v) for v in best.covariances_])
+        n_components *= 2
+    best = min(fits)[2]
+    covariances = np.asarray(best.covariances_)
+    if kind == "diag":
+        covariances = np.stack([np.diag(variances) for variances in covariances])
     factors = spread[:, None] * torch.linalg.cholesky(torch.from_numpy(covariances).to(spread))
     means = centre + spread * torch.from_numpy(best.means_).to(spread)
     return FittedMixture(torch.from_numpy(best.weights_).to(x), means.to(x), factors.to(x))

@@ -192,7 +192,7 @@ def test_gradient_of_the_sampler_loss_is_that_of_the_divergence(
     "make_case",
     [
         *CONSTANT,
-        pytest.param(Uneven, id="a field of widths", marks=pytest.mark.xfail(strict=True, reason=TOO_HEAVY)),
+        pytest.param(Uneven, id="a field of widths"),
     ],
 )
 def test_the_opponent_is_best_at_the_difference_of_scores(make_case: Callable[[], LinearGaussian | Uneven]) -> None:
@@ -305,7 +305,6 @@ def test_a_draw_without_a_point_is_refused() -> None:
         sampler(torch.zeros(1, N_NEIGHBOURS, dtype=torch.float64))
 
 
-@pytest.mark.xfail(strict=True, reason="distances by matrix products round like |z|: near points change their order")
 def test_neighbours_in_a_narrow_place_are_found_in_single_precision() -> None:
     """Half of the points lie in a place that is a thousand times as narrow as the others' law, far from the mean."""
     points = normal(400, 3, seed="wide")
@@ -383,7 +382,6 @@ def test_a_gaussian_is_one_component_in_any_unit(dim: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:std:UserWarning")
-@pytest.mark.xfail(strict=True, reason="scikit-learn refuses them before, with a message of its own")
 @pytest.mark.parametrize("n", [0, 1])
 def test_too_few_points_are_refused_by_name(n: int) -> None:
     with pytest.raises(ValueError, match=f"points must determine a normal law, got {n} of dimension 3"):

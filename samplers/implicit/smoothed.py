@@ -17,6 +17,7 @@ from ...targets.meter import Meter
 from .networks import MLP, Network, OnePass
 
 MIN_WIDTH = 1e-6  # of a local spread, in units of the points' own
+EXACTLY = "donot_use_mm_for_euclid_dist"  # products of matrices would round the distances of near points away
 N_FIT_STEPS, FIT_BATCH, FIT_STEP_SIZE = 400, 512, 2e-3  # of the network that knows local widths
 ROWS_PER_BLOCK = 1_024  # whose distances to all points, or neighbours, are held at once
 
@@ -57,7 +58,7 @@ class SmoothedPoints(OnePass):
         self.whiten = Whitening(points)
         self.net = MLP(3 * meter.dim, meter.dim, shape, meter, generator)
         z = self.whiten.linear(points)
-        near = torch.cat([_nearest(block, z, smoothing.n_neighbours) for block in z.split(ROWS_PER_BLOCK)])
+        near = torch.cat([_nearest(block, z, smoothing.n_neighbours) for block in torch.split(z, ROWS_PER_BLOCK)])
         widths = torch.stack([points[rows].std(0, correction=0) for rows in near])
         self.points, self.near = nn.Buffer(points), nn.Buffer(near)
         self.widths = nn.Buffer(torch.maximum(widths, MIN_WIDTH * points.std(0)))
@@ -71,7 +72,7 @@ class SmoothedPoints(OnePass):
         """Latents xi ``(n, n_neighbours)`` and k ``(n,)`` to y0 = x0 / scale, ``(n, dim)``."""
         if component is None:
             raise ValueError("component must be given: every draw belongs to a point, got None")
-        blocks = zip(z.split(ROWS_PER_BLOCK), component.split(ROWS_PER_BLOCK), strict=True)
+        blocks = zip(torch.split(z, ROWS_PER_BLOCK), torch.split(component, ROWS_PER_BLOCK), strict=True)
         return torch.cat([self._at(xi, k) for xi, k in blocks])
 
     def _at(self, xi: Tensor, k: Tensor) -> Tensor:
@@ -80,7 +81,8 @@ class SmoothedPoints(OnePass):
         offset = torch.einsum("nj,njd->nd", xi, towards) / self.latent_dim**0.5
         centre, width = self.points[k], self.widths[k]
         inputs = torch.cat([self.whiten(centre), offset / width], dim=-1)
-        return centre + self.bandwidth * offset + width * self.net(inputs)
+        y0: Tensor = centre + self.bandwidth * offset + width * self.net(inputs)
+        return y0
 
 
 class Whitening(nn.Module):
@@ -120,9 +122,10 @@ class LocalWidth(nn.Module):
 
     def forward(self, y: Tensor) -> Tensor:
         """sigma at points ``(n, dim)``, shape ``(n, dim)``."""
-        return (self.net(self.whiten(y)) + self.mean).exp()
+        width: Tensor = (self.net(self.whiten(y)) + self.mean).exp()
+        return width
 
 
 def _nearest(block: Tensor, points: Tensor, n: int) -> Tensor:
     """Indices of the ``n`` nearest points other than the point itself, shape ``(len(block), n)``."""
-    return torch.cdist(block, points).topk(n + 1, largest=False).indices[:, 1:]
+    return torch.cdist(block, points, compute_mode=EXACTLY).topk(n + 1, largest=False).indices[:, 1:]

@@ -63,11 +63,10 @@ class Teaching:
     n_rounds: int = 10
 
     def __post_init__(self) -> None:
-        require_at_least(100, n_particles=self.n_particles)
+        require_at_least(2, n_particles=self.n_particles)
         require_at_least(0, n_scouts=self.n_scouts, n_fits=self.n_fits)
         require_at_least(1, n_climb=self.n_climb, n_look=self.n_look, n_rounds=self.n_rounds)
-        require_at_least(1, max_components=self.max_components)
-        require_at_least(MAX_PEAKS, n_chains=self.n_chains)
+        require_at_least(1, max_components=self.max_components, n_chains=self.n_chains)
 
 
 @dataclass
@@ -78,7 +77,7 @@ class Taught:
         x: shape ``(n_particles, dim)``.
         n_peaks: that scouts found.
         n_components: of each mixture.
-        acceptance: mean rate of the last proposals of each mixture.
+        acceptance: mean rate of the last proposals of each mixture, 0 before the first.
         stopped, reason: as in Draws.
     """
 
@@ -110,17 +109,26 @@ def teach(config: Teaching, meter: Meter, generator: Generator) -> Taught:
             scouts = walkers.look_around(peaks, taught.x, config)
         state = State.at(taught.x, meter)
         for k in range(config.n_fits):
-            seen = torch.cat([state.x, scouts]) if k == 0 else state.x
+            seen = torch.cat([state.x, scouts[scouts.isfinite().all(-1)]]) if k == 0 else state.x
+            _require_finite(seen)
             mixture = fit_mixture(seen, config.max_components, generator)
             taught.n_components.append(len(mixture.weights))
+            taught.acceptance.append(0.0)
             for _ in range(config.n_rounds):
-                state, rate = _independent_move(state, mixture, meter, generator)
+                state, taught.acceptance[-1] = _independent_move(state, mixture, meter, generator)
                 state = walkers.move(state)
+                _require_finite(state.x)
                 taught.x = state.x
-            taught.acceptance.append(rate)
     except (BudgetReached, Diverged) as error:
         taught.stopped, taught.reason = stopped_by(error), f"{error}; while particles moved between modes"
     return taught
+
+
+def _require_finite(x: Tensor) -> None:
+    """Raise Diverged unless the points, and their spreads in float64, are finite and not zero."""
+    spread = x.double().std(0)
+    if not (spread.isfinite().all() and (spread > 0).all() and spread.to(x).isfinite().all()):
+        raise Diverged(f"the points must have a finite spread, got from {spread.min():.3g} to {spread.max():.3g}")
 
 
 def _peaks(x: Tensor, config: Teaching, meter: Meter, generator: Generator) -> Tensor:
@@ -154,7 +162,10 @@ class _Walkers:
         """Ends of chains from the peaks, scaled by the standard deviations of ``x``."""
         if len(peaks) == 0:
             return peaks
-        state, scales = State.at(peaks.repeat_interleave(config.n_chains // len(peaks), 0), self.meter), x.std(0)
+        state, scales = (
+            State.at(peaks.repeat_interleave(max(1, config.n_chains // len(peaks)), 0), self.meter),
+            x.std(0),
+        )
         step = FIRST_STEP
         for _ in range(config.n_look):
             state = self.moves.kernel(step, scales)(state, self.meter, self.generator)
