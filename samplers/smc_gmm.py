@@ -32,7 +32,7 @@ class SMCGMM:
     max_components: int = 64
 
     def __post_init__(self) -> None:
-        require_at_least(100, n_particles=self.n_particles)
+        require_at_least(2, n_particles=self.n_particles)
         require_at_least(1, max_components=self.max_components)
 
     def fit(self, meter: Meter, generator: Generator) -> FittedSampler:

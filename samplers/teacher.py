@@ -74,7 +74,7 @@ def denoising_loss(network: NoisedScore, y0: Tensor, generator: Generator) -> Te
     """E s^2 (1 + s^2) |score(y0 + s eps, s) + eps / s|^2, log s ~ N(-1.2, 1.2^2): the squared error of the network."""
     log_level = LOG_LEVEL_MEAN + LOG_LEVEL_SD * normal_like(y0[:, :1], generator)
     s, eps = log_level.exp(), normal_like(y0, generator)
-    error = s * network(y0 + s * eps, s) + eps
+    error: Tensor = s * network(y0 + s * eps, s) + eps
     return ((1 + s.square()) * error.square()).sum(-1).mean()
 
 
@@ -99,7 +99,7 @@ class FittedTeacher:
         refuse_start(start, "a diffusion starts from noise")
         noise = normal_like(self.mean.expand(n_samples, -1), generator)
         with torch.no_grad():
-            y = torch.cat([self._flow(self.config.highest * block) for block in noise.split(BLOCK)])
+            y = torch.cat([self._flow(self.config.highest * block) for block in torch.split(noise, BLOCK)])
         return Draws(samples=self.mean + self.sd * y, stopped=self.taught.stopped, reason=self.taught.reason)
 
     def _flow(self, y: Tensor) -> Tensor:
@@ -113,4 +113,5 @@ class FittedTeacher:
         return y
 
     def _slope(self, y: Tensor, s: float) -> Tensor:
-        return -s * self.network(y, torch.full_like(y[:, :1], s))
+        score: Tensor = self.network(y, torch.full_like(y[:, :1], s))
+        return -s * score

@@ -98,10 +98,11 @@ def teach(config: Teaching, meter: Meter, generator: Generator) -> Taught:
     """The points; where the budget ends or the density is not finite, the best so far."""
     draws = config.smc.fit(meter, generator).draw(config.n_particles, generator)
     taught = Taught(draws.samples, stopped=draws.stopped, reason=draws.reason)
-    if taught.stopped is not None or config.n_fits == 0:
-        return taught
     walkers = _Walkers(config.smc, meter, generator)
     try:
+        _require_finite(taught.x)
+        if taught.stopped is not None or config.n_fits == 0:
+            return taught
         scouts = taught.x[:0]
         if config.n_scouts:
             peaks = _peaks(taught.x, config, meter, generator)
@@ -125,9 +126,9 @@ def teach(config: Teaching, meter: Meter, generator: Generator) -> Taught:
 
 
 def _require_finite(x: Tensor) -> None:
-    """Raise Diverged unless the points, and their spreads in float64, are finite and not zero."""
-    spread = x.double().std(0)
-    if not (spread.isfinite().all() and (spread > 0).all() and spread.to(x).isfinite().all()):
+    """Raise Diverged unless the spreads of the points are finite and not zero."""
+    spread = x.std(0)
+    if not (spread.isfinite() & (spread > 0)).all():
         raise Diverged(f"the points must have a finite spread, got from {spread.min():.3g} to {spread.max():.3g}")
 
 

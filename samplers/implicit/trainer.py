@@ -193,7 +193,8 @@ class _Players:
         sampler_loss = self._sampler_step(progress)
         with torch.no_grad():
             decay = min(self.training.ema_decay, (1 + n_done) / (10 + n_done))  # forgets the untrained network
-            torch._foreach_lerp_(self.ema, self.theta, 1 - decay)
+            for mean, value in zip(self.ema, self.theta, strict=True):
+                mean.lerp_(value, 1 - decay)
         return torch.stack([sampler_loss, opponent_loss])[: self.n_losses]
 
     def opponent_steps(self, n_steps: int, progress: float) -> Tensor:
