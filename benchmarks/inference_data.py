@@ -2,6 +2,7 @@
 
 posterior      variable x (chain, draw, x_dim_0): the chains; without chains the samples, as one chain
 sample_stats   log_weight, log_density (chain, draw) of the posterior's rows, where they are known
+forward        log_ratio (exact_draw): log_prob less the sampler's log density at exact draws, where known
 draws          only beside chains: the samples x (sample, x_dim_0) themselves, with their log_weight, log_density
 attribute      samplerbench of the posterior: log Z, why the method stopped and diagnostics, as JSON
 """
@@ -49,6 +50,8 @@ def to_inference_data(draws: Draws) -> "InferenceData":
     elif stats:
         per_draw = {name: (("chain", "draw"), _numpy(array[None])) for name, array in stats.items()}
         groups["sample_stats"] = xr.Dataset(per_draw, coordinates)
+    if draws.forward_log_ratio is not None:
+        groups["forward"] = xr.Dataset({"log_ratio": (("exact_draw",), _numpy(draws.forward_log_ratio))})
     data: InferenceData = arviz().InferenceData(**groups)
     return data
 
@@ -80,6 +83,7 @@ def from_inference_data(data: "InferenceData", *, variables: Sequence[str] = ())
         samples=fields["x"],
         log_weights=fields.get("log_weight"),
         log_density=fields.get("log_density"),
+        forward_log_ratio=_tensor(data["forward"]["log_ratio"].values) if "forward" in data.groups() else None,
         log_z=Estimate(**rest["log_z"]) if rest["log_z"] else None,
         chains=chains if n_chains > 1 or "draws" in data.groups() else None,
         stopped=rest["stopped"],

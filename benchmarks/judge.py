@@ -117,6 +117,9 @@ def check_draws(draws: Draws, target: str, dim: int) -> None:
         raise ValueError("chains must be finite, got NaN or infinities")
     _check_stat("log_weights", draws.log_weights, n, low=-math.inf)
     _check_stat("log_density", draws.log_density, n)
+    ratio = draws.forward_log_ratio
+    if ratio is not None and (ratio.ndim != 1 or ratio.isnan().any()):
+        raise ValueError(f"forward_log_ratio must have shape (m,) and no NaN, got shape {tuple(ratio.shape)}")
     if draws.log_weights is not None and not draws.log_weights.max().isfinite():
         raise ValueError("log_weights must have a finite maximum, got weight 0 in every row")
 

@@ -89,7 +89,8 @@ def _fit_and_draw(spec: RunSpec, progress: dict[str, Any]) -> Draws:
             with meter.uncounted():
                 progress["throughput"] = measure.throughput_curve(lambda n: fitted.draw(n, batches), spec.device)
     _check_shapes(draws, spec, target.dim, dtype)
-    if isinstance(fitted, HasLogDensity) and isinstance(target, HasSample):
+    is_usable = draws.stopped != "diverged" and bool(draws.samples.isfinite().all())
+    if is_usable and isinstance(fitted, HasLogDensity) and isinstance(target, HasSample):
         exact = target.sample(spec.n_samples, derive_generator(spec.seed, "forward"))
         draws = dataclasses.replace(draws, forward_log_ratio=_forward_log_ratio(exact, fitted, target, spec))
     return draws
@@ -134,7 +135,7 @@ def _check_shapes(draws: Draws, spec: RunSpec, dim: int, dtype: torch.dtype) -> 
             raise ValueError(f"sampler {spec.sampler!r} must return {name} {shape} {dtype}, got {got}")
     for name in ("log_weights", "log_density"):
         value = getattr(draws, name)
-        if value is not None and value.isnan().any():
+        if value is not None and value.isnan().any() and draws.stopped != "diverged":
             raise ValueError(f"sampler {spec.sampler!r} must return {name} without NaN, got {int(value.isnan().sum())}")
 
 

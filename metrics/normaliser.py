@@ -125,6 +125,10 @@ def ess_forward(draws: Draws, truth: Truth, *, seed: int) -> Values:
 def _forward_log_ratio(draws: Draws) -> Tensor:
     as_points(draws.samples, "draws")
     log_ratio = known(draws.forward_log_ratio, "forward_log_ratio").detach().to(torch.float64)
+    if log_ratio.ndim != 1 or len(log_ratio) < MIN_DRAWS:
+        raise ValueError(
+            f"forward_log_ratio must have shape (m,), m at least {MIN_DRAWS}, got {tuple(log_ratio.shape)}"
+        )
     if log_ratio.isnan().any() or (log_ratio == -math.inf).any():
         raise ValueError("forward_log_ratio must be above -inf and not NaN at every exact draw")
     return log_ratio

@@ -65,6 +65,7 @@ class DFT:
             raise ValueError(f"warm_start must be at least 0 and below 1, got {self.warm_start}")
         self.target_score.require_derivative("dft")
         require_one_of(Terms, terms=self.terms)
+        self.noise.require_noised_target(self.target_score.source)
         require_one_of(Output, output=self.output)
         require_one_of(Returns, returns=self.returns)
 
@@ -83,7 +84,13 @@ class DFT:
             first_share=self.warm_start,
         )
         trained = train(
-            objective, meter, generator, network=self.network, training=self.training, stopping=self.stopping
+            objective,
+            meter,
+            generator,
+            network=self.network,
+            training=self.training,
+            stopping=self.stopping,
+            noise=self.noise.level if self.returns == "x" else 0.0,
         )
         return FittedImplicit(trained, meter.scale, self.output, self.noise.level if self.returns == "x" else 0.0)
 

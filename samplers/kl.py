@@ -44,6 +44,7 @@ class KL:
     returns: Returns = "x"
 
     def __post_init__(self) -> None:
+        self.noise.require_noised_target(self.target_score.source)
         require_one_of(Output, output=self.output)
         require_one_of(Returns, returns=self.returns)
         if self.target_score.source == "posterior" and self.returns == "x":
@@ -59,7 +60,13 @@ class KL:
             partial(kl_loss, antithetic=self.noise.antithetic), self.target_score.of(meter, generator), self.noise
         )
         trained = train(
-            objective, meter, generator, network=self.network, training=self.training, stopping=self.stopping
+            objective,
+            meter,
+            generator,
+            network=self.network,
+            training=self.training,
+            stopping=self.stopping,
+            noise=self.noise.level if self.returns == "x" else 0.0,
         )
         return FittedImplicit(trained, meter.scale, self.output, self.noise.level if self.returns == "x" else 0.0)
 

@@ -36,7 +36,7 @@ class KSDNS:
             is said there of opponents has no meaning here. With a minibatch score the two points of a pair have
             independent ones, so that the loss stays unbiased.
         kernel: inverse multiquadric, (1 + r^2)^-1/2, or Gaussian, exp(-r^2 / 2), of r = |x - y| / width.
-        width: in units of scale.
+        width: in units of scale * dim^1/2, as distances grow.
         stopping: an earlier end.
         output: the last iterate of theta or its moving average.
 
@@ -63,9 +63,10 @@ class KSDNS:
         Raises:
             NotApplicableError: if the target offers no minibatches or second derivatives where they are needed.
         """
+        width = self.width * meter.dim**0.5
         n_scores = 2 if self.target_score.source == "minibatch" else 1
         objective = Alone(
-            lambda x0, s_q, _: ksd_loss(x0, s_q, kernel=self.kernel, width=self.width, n_scores=n_scores),
+            lambda x0, s_q, _: ksd_loss(x0, s_q, kernel=self.kernel, width=width, n_scores=n_scores),
             self.target_score.of(meter, generator, differentiable=True),
         )
         trained = train(

@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from ..targets.base import LOG_2PI
+from .kernels import Diverged
 
 MAX_ITERATIONS, TOLERANCE = 60, 1e-3  # of EM; the latter in nats per point
 SHRINKAGE = 1e-6  # added to the variances of coordinates of unit variance
@@ -47,6 +48,13 @@ class FittedMixture:
         return torch.stack(of_components).logsumexp(0) - 0.5 * x.shape[1] * LOG_2PI
 
 
+def require_spread(x: Tensor) -> None:
+    """Raise Diverged unless the standard deviations of the points are finite and not zero."""
+    spread = x.std(0)
+    if not (spread.isfinite() & (spread > 0)).all():
+        raise Diverged(f"the points must have a finite spread, got from {spread.min():.3g} to {spread.max():.3g}")
+
+
 def fit_mixture(x: Tensor, max_components: int, generator: Generator) -> FittedMixture:
     """A mixture fitted by EM (scikit-learn) with 1, 2, 4, ... components, as many as BIC asks for.
 
@@ -58,11 +66,13 @@ def fit_mixture(x: Tensor, max_components: int, generator: Generator) -> FittedM
         max_components: at least 1.
         generator: of the seed of k-means, where EM starts.
     Raises:
-        ValueError: if there are fewer than 2 points, or they are not finite.
+        ValueError: if there are fewer than 2 points.
+        Diverged: if their spread is not finite, or zero in a coordinate.
     Reference: G. Schwarz, Estimating the dimension of a model, Ann. Statist. 6 (1978).
     """
     if len(x) < 2:
         raise ValueError(f"points must determine a normal law, got {len(x)} of dimension {x.shape[1]}")
+    require_spread(x)
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Generator, Tensor
 
 from ..targets.checks import require_at_least
 from ..targets.draws import Draws, Stopped
 from ..targets.meter import Meter
 from .base import FittedSampler, refuse_start, register_sampler
+from .kernels import Diverged
 from .mixture_fit import FittedMixture, fit_mixture
 from .smc import SMC
 
@@ -38,8 +40,17 @@ class SMCGMM:
     def fit(self, meter: Meter, generator: Generator) -> FittedSampler:
         """Particles and mixture; where SMC stops early, the mixture of where it came to."""
         particles = self.smc.fit(meter, generator).draw(self.n_particles, generator)
-        mixture = fit_mixture(particles.samples, self.max_components, generator)
+        try:
+            mixture = fit_mixture(particles.samples, self.max_components, generator)
+        except Diverged as error:
+            return FittedSMCGMM(_nowhere(particles.samples), "diverged", str(error))
         return FittedSMCGMM(mixture, particles.stopped, particles.reason)
+
+
+def _nowhere(x: Tensor) -> FittedMixture:
+    """What is left where no mixture can be fitted: its draws are NaN."""
+    nowhere = torch.full_like(x[:1], torch.nan)
+    return FittedMixture(x.new_ones(1), nowhere, torch.eye(x.shape[1]).to(x)[None])
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,12 @@ BLOCK = 2**14  # draws at once
 @register_sampler("teacher", version=1)
 @dataclass(frozen=True, kw_only=True)
 class Teacher:
-    """Points found as for ``dft_plus`` teach a network the scores of their noised law; draws follow its flow to s = 0.
+    """Points found as for ``dft_plus`` teach a network the scores of their noised law; draws follow its flow.
 
     ``fit`` finds the points and minimises E s^2 (1 + s^2) |score(y, s) + eps / s|^2 over points y0, levels s and
     y = y0 + s eps, in coordinates that the points' means and standard deviations make standard. A draw starts at
-    N(0, highest^2 I) and solves dy/ds = -s score(y, s) by Heun's rule: 2 n_levels passes of the network, and no
-    evaluation of the target, so that a draw is as wrong as points, network and rule are.
+    N(0, highest^2 I) and solves dy/ds = -s score(y, s) down to ``lowest`` by Heun's rule: 2 n_levels passes of the
+    network and no evaluation of the target, so that a draw is as wrong as points, network and rule are.
 
     Attributes:
         teaching, network: see there.

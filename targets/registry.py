@@ -110,7 +110,7 @@ class Registry(Generic[T]):
         """
         entry = self.entry(name)
         try:
-            return configure(entry.build, {**entry.parameters, **parameters})
+            return configure(entry.build, _merged(entry.parameters, parameters))
         except ValueError as error:
             raise ValueError(f"{self.kind} {name!r}: {error}") from error
 
@@ -150,6 +150,15 @@ def load_plugin(path: Path) -> str:
         del sys.modules[name]
         raise ValueError(f"plug-in {path} cannot be imported: {type(error).__name__}: {error}") from error
     return digest
+
+
+def _merged(preset: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """``preset`` updated by ``given``; of two tables under one name, the preset one is updated in the same way."""
+    merged = {**preset, **given}
+    for name in preset.keys() & given.keys():
+        if isinstance(preset[name], Mapping) and isinstance(given[name], Mapping):
+            merged[name] = _merged(preset[name], given[name])
+    return merged
 
 
 def configure(build: Callable[..., T], parameters: Mapping[str, object]) -> T:

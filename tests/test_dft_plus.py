@@ -496,7 +496,7 @@ def test_a_budget_ends_the_teaching_with_the_best_points_so_far() -> None:
     for (end, _), (_, next_cost) in itertools.pairwise(ends):
         short, cost = taught(next_cost - 0.5)
         assert short.stopped == "budget"
-        assert "while particles moved between modes" in short.reason
+        assert "fits" in short.reason
         assert cost <= next_cost - 0.5
         assert torch.equal(short.x, end.x)
     whole, cost = taught(ends[-1][1])

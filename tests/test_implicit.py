@@ -404,6 +404,12 @@ def test_bad_noise_is_named_too(name: str, fields: dict[str, Any], message: str)
 
 
 @pytest.mark.parametrize("name", ["dft", "kl"])
+def test_levels_need_a_noised_target(name: str) -> None:
+    with pytest.raises(ValueError, match="schedule 'levels' needs the score of the noised target"):
+        samplers.get(name, noise={"schedule": "levels"})
+
+
+@pytest.mark.parametrize("name", ["dft", "kl"])
 def test_configuration_built_directly_is_checked_too(name: str) -> None:
     build: Any = type(samplers.get(name))
     with pytest.raises(ValueError, match="returns must be one of 'x', 'x0', got 'z'"):

@@ -290,7 +290,7 @@ def test_training_goes_on_while_it_gets_better() -> None:
     trained = fit("ksd_ns", Meter(Normal()), training=training, stopping=STOPPING, network=far).trained
     assert trained.trace.shape == (1, 20)
     assert len(trained.discrepancies) == 4
-    assert trained.discrepancies[-1] < 0.5 * trained.discrepancies[0]
+    assert trained.discrepancies[-1] < 0.7 * trained.discrepancies[0]
 
 
 def test_a_budget_that_ends_in_a_look_keeps_the_state() -> None:

@@ -14,7 +14,7 @@ from samplerbench.benchmarks.inference_data import arviz
 from samplerbench.metrics.chains import smallest_ess
 from samplerbench.targets import Draws, Estimate, derive_generator
 
-ARRAYS = ("samples", "log_weights", "log_density", "chains")
+ARRAYS = ("samples", "log_weights", "log_density", "forward_log_ratio", "chains")
 
 
 def normal(*shape: int) -> Tensor:
@@ -32,6 +32,7 @@ CASES = {
         samples=normal(50, 3),
         log_weights=normal(50),
         log_density=normal(50).double(),
+        forward_log_ratio=normal(70).double(),
         chains=normal(4, 20, 3),
         log_z=Estimate(-1.5, 0.1),
         stopped="budget",

@@ -170,3 +170,11 @@ def test_a_density_that_vanishes_at_exact_draws_has_an_infinite_bound_and_no_eff
         ratio[3] = bad
         with pytest.raises(ValueError, match="forward_log_ratio must be above -inf and not NaN"):
             METRICS.get("eubo")(draws, Truth(), seed=0)
+
+
+@pytest.mark.parametrize("shape", [(3,), (N, 2), (0,)])
+def test_ratios_at_too_few_exact_draws_or_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    draws = Draws(samples=torch.zeros(N, 1), forward_log_ratio=torch.zeros(shape))
+    for name in ("eubo", "ess_forward"):
+        with pytest.raises(ValueError, match=r"forward_log_ratio must have shape \(m,\), m at least 10000"):
+            METRICS.get(name)(draws, Truth(), seed=0)

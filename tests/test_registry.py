@@ -7,10 +7,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
+from samplerbench import samplers
 from samplerbench.targets.registry import (
     PLUGIN_PREFIX,
     Registry,
@@ -247,3 +248,9 @@ def test_entry_points_of_installed_packages_are_found(tmp_path: Path, plugin: Pa
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=outside, cwd=tmp_path)
     assert done.stdout.strip() == "True"
+
+
+def test_a_table_that_a_preset_states_is_updated_and_not_replaced() -> None:
+    config: Any = samplers.get("dft_plain_noise", noise={"level": 0.1})
+    assert (config.noise.level, config.noise.antithetic) == (0.1, False)
+    assert samplers.get("dft_plain_noise") == samplers.get("dft", noise={"antithetic": False})

@@ -12,7 +12,8 @@ from ..base import normal_like
 
 Schedule: TypeAlias = Literal["constant", "annealed", "levels"]
 Level: TypeAlias = float | Tensor
-"""Standard deviation s in the unit of the points: one for all, or one per point, shape ``(n, 1)``."""
+"""Standard deviation s in the unit of the points: one for all, or one per point, shape ``(n, 1)``, or
+per coordinate of each, ``(n, dim)``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,23 @@ class Noise:
             raise ValueError(f"highest must be at least level {self.level}, got {self.highest}")
         if not 0 < self.share <= 1:
             raise ValueError(f"share must be above 0 and at most 1, got {self.share}")
+
+    def require_noised_target(self, source: str) -> None:
+        """Refuse levels against a target without noise: no law of x0 matches it at every level.
+
+        Raises:
+            ValueError: naming the rule and the source of the target's score.
+        """
+        if self.varies and source != "posterior":
+            raise ValueError(
+                f"schedule 'levels' needs the score of the noised target, source 'posterior': no law of x0 matches "
+                f"the target itself at every level, got source {source!r}"
+            )
+
+    @property
+    def settled(self) -> float:
+        """Share of training after which the levels no longer change."""
+        return self.share if self.schedule == "annealed" else 0.0
 
     @property
     def varies(self) -> bool:

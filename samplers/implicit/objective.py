@@ -33,6 +33,11 @@ class Objective(Protocol):
         """Points at which the losses are taken, per x0."""
         ...
 
+    @property
+    def settled(self) -> float:
+        """Share of training after which the losses no longer change by themselves."""
+        ...
+
     def opponent(self, network: Network, meter: Meter, generator: Generator) -> nn.Module:
         """An untrained opponent; one without parameters where there is no opponent."""
         ...
@@ -69,6 +74,11 @@ class Denoised:
         """Both signs of the noise, where it is antithetic."""
         return self.noise.points_per_latent
 
+    @property
+    def settled(self) -> float:
+        """When the first loss, the levels and the target's path have come to their ends."""
+        return max(self.first_share, self.noise.settled, self.s_q.settled)
+
     def opponent(self, network: Network, meter: Meter, generator: Generator) -> nn.Module:
         """s_phi, which is told the level of noise where that varies."""
         if self.noise.varies:
@@ -104,6 +114,11 @@ class Alone:
 
     points_per_latent: int = 1
 
+    @property
+    def settled(self) -> float:
+        """When the target's path has come to its end."""
+        return self.s_q.settled
+
     def opponent(self, network: Network, meter: Meter, generator: Generator) -> nn.Module:
         """None."""
         return nn.Identity()
@@ -133,6 +148,11 @@ class Adversarial:
     s_q: Guide
 
     points_per_latent: int = 1
+
+    @property
+    def settled(self) -> float:
+        """When the target's path has come to its end."""
+        return self.s_q.settled
 
     def opponent(self, network: Network, meter: Meter, generator: Generator) -> nn.Module:
         """f, zero at the start."""

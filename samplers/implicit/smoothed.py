@@ -16,6 +16,7 @@ from ...targets.checks import require_at_least, require_positive
 from ...targets.meter import Meter
 from .networks import MLP, Network, OnePass
 
+NARROW = 30.0  # below one over it, in standard deviations, a second input of networks is linear
 MIN_WIDTH = 1e-6  # of a local spread, in units of the points' own
 EXACTLY = "donot_use_mm_for_euclid_dist"  # products of matrices would round the distances of near points away
 N_FIT_STEPS, FIT_BATCH, FIT_STEP_SIZE = 400, 512, 2e-3  # of the network that knows local widths
@@ -99,7 +100,7 @@ class Whitening(nn.Module):
     def forward(self, y: Tensor) -> Tensor:
         """Both, shape ``(n, dim)`` to ``(n, 2 dim)``."""
         z = self.linear(y)
-        return torch.cat([z, (30 * z).asinh()], dim=-1)
+        return torch.cat([z, (NARROW * z).asinh()], dim=-1)
 
 
 class LocalWidth(nn.Module):
@@ -127,5 +128,5 @@ class LocalWidth(nn.Module):
 
 
 def _nearest(block: Tensor, points: Tensor, n: int) -> Tensor:
-    """Indices of the ``n`` nearest points other than the point itself, shape ``(len(block), n)``."""
+    """Indices of the ``n`` nearest points but one, the point itself or its like, shape ``(len(block), n)``."""
     return torch.cdist(block, points, compute_mode=EXACTLY).topk(n + 1, largest=False).indices[:, 1:]

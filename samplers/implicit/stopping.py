@@ -68,6 +68,10 @@ class Watch:
         self.n_idle += 1
         return False
 
+    def is_due(self, n_steps: int, n_settling: float) -> bool:
+        """Whether to look after so many steps; not before ``n_settling``, while what is minimised still changes."""
+        return n_steps >= n_settling and n_steps % self.rule.every == 0
+
     @property
     def is_over(self) -> bool:
         """Whether patience is exhausted."""

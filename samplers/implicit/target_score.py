@@ -20,6 +20,11 @@ Source: TypeAlias = Literal["exact", "minibatch", "posterior"]
 class Guide(Protocol):
     """The target's score in coordinates y = x / scale."""
 
+    @property
+    def settled(self) -> float:
+        """Share of training after which it is the score of the target itself."""
+        ...
+
     def __call__(self, y: Tensor, progress: float, noise: Level = 0.0) -> Tensor:
         """Points ``(n, dim)`` to scores ``(n, dim)``.
 
@@ -112,6 +117,11 @@ class _Tempered:
     scale: float
     score: Callable[[Tensor, Level], Tensor]
     differentiable: bool
+
+    @property
+    def settled(self) -> float:
+        """The end of the path."""
+        return self.config.path
 
     def __call__(self, y: Tensor, progress: float, noise: Level = 0.0) -> Tensor:
         limit, x = self.config.max_score, self.scale * y

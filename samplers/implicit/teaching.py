@@ -4,12 +4,12 @@
 2. Scouts climb from some of them to peaks of the density, and chains that start there look around: a narrow mode that
    is next to a wide one has no mass at high temperature, so SMC arrives without it.
 3. A Gaussian mixture fitted to particles and scouts proposes independent moves of the particles, each accepted by
-   Metropolis-Hastings, in turn with local moves: they move mass between modes whatever the mixture's own weights are,
-   and what scouts have found but the target does not weigh stays empty. The mixture is then fitted to the particles,
-   and again.
+   Metropolis-Hastings, in turn with local moves: they move mass between modes towards the target's shares, whatever the
+   mixture's own weights are, and what scouts have found but the target does not weigh stays empty. The mixture is then
+   fitted to the particles, and again.
 
-The law of the particles is left invariant by every move of 3, so that only what the mixture cannot propose stays as SMC
-and local moves have left it.
+Every move of 3 leaves the target invariant, but for the adaptation of mixture and scales to the particles; what the
+mixture hardly proposes stays as SMC and local moves have left it.
 """
 
 import math
@@ -23,7 +23,7 @@ from ...targets.draws import Stopped
 from ...targets.meter import BudgetReached, Meter
 from ..base import State
 from ..kernels import Dense, Diverged, stopped_by
-from ..mixture_fit import FittedMixture, fit_mixture
+from ..mixture_fit import FittedMixture, fit_mixture, require_spread
 from ..moves import FIRST_STEP
 from ..smc import SMC
 
@@ -100,7 +100,7 @@ def teach(config: Teaching, meter: Meter, generator: Generator) -> Taught:
     taught = Taught(draws.samples, stopped=draws.stopped, reason=draws.reason)
     walkers = _Walkers(config.smc, meter, generator)
     try:
-        _require_finite(taught.x)
+        require_spread(taught.x)
         if taught.stopped is not None or config.n_fits == 0:
             return taught
         scouts = taught.x[:0]
@@ -111,25 +111,20 @@ def teach(config: Teaching, meter: Meter, generator: Generator) -> Taught:
         state = State.at(taught.x, meter)
         for k in range(config.n_fits):
             seen = torch.cat([state.x, scouts[scouts.isfinite().all(-1)]]) if k == 0 else state.x
-            _require_finite(seen)
             mixture = fit_mixture(seen, config.max_components, generator)
             taught.n_components.append(len(mixture.weights))
             taught.acceptance.append(0.0)
             for _ in range(config.n_rounds):
                 state, taught.acceptance[-1] = _independent_move(state, mixture, meter, generator)
                 state = walkers.move(state)
-                _require_finite(state.x)
+                require_spread(state.x)
                 taught.x = state.x
     except (BudgetReached, Diverged) as error:
-        taught.stopped, taught.reason = stopped_by(error), f"{error}; while particles moved between modes"
+        taught.stopped, taught.reason = (
+            stopped_by(error),
+            f"{error}; after {len(taught.n_components)} of {config.n_fits} fits",
+        )
     return taught
-
-
-def _require_finite(x: Tensor) -> None:
-    """Raise Diverged unless the spreads of the points are finite and not zero."""
-    spread = x.std(0)
-    if not (spread.isfinite() & (spread > 0)).all():
-        raise Diverged(f"the points must have a finite spread, got from {spread.min():.3g} to {spread.max():.3g}")
 
 
 def _peaks(x: Tensor, config: Teaching, meter: Meter, generator: Generator) -> Tensor:

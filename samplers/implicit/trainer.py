@@ -10,7 +10,7 @@ on every target.
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +26,6 @@ from .stopping import Stopping, Watch
 
 LOOK_EVERY = 50  # steps between looks for what is not finite: a look waits for the device
 ONLY_ONCE = ("differentiate twice", "is not implemented")  # what torch says where there is no second derivative
-LATENT_SEED = 0  # of the latents that a stopping rule looks at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +98,7 @@ def train(
     network: Network,
     training: Training,
     stopping: Stopping | None = None,
+    noise: float = 0.0,
     sampler: OnePass | None = None,
 ) -> Trained:
     """Train until the steps or the budget are used up, a rule says that it is enough, or something is not finite.
@@ -111,13 +111,15 @@ def train(
         generator: the only source of randomness.
         network: shape of both networks.
         training: how they are trained.
-        stopping: an earlier end, whose best state is kept.
+        stopping: an earlier end, whose best state is kept; it looks once schedules and paths are at their ends.
+        noise: of the draws that it looks at, in units of the scale.
         sampler: where theta starts; by default an untrained network.
     """
     players = _Players(objective, meter, generator, network, training, sampler)
     trace = torch.zeros(players.n_losses, training.n_steps, device=meter.device, dtype=meter.dtype)
     kept, n_kept, n_steps = players.snapshot(), 0, 0
     watch, best = None if stopping is None else Watch.under(stopping), players.snapshot()
+    look = None if stopping is None else players.watched(stopping.n_points, noise)
     stopped: Stopped | None = None
     reason = ""
     is_enough = False
@@ -130,8 +132,8 @@ def train(
         try:
             trace[:, n_steps] = players.step(n_steps)
             n_steps += 1
-            if watch is not None and n_steps % watch.rule.every == 0:
-                if watch.look(*players.draws_with_scores(watch.rule.n_points)):
+            if watch is not None and look is not None and watch.is_due(n_steps, objective.settled * training.n_steps):
+                if watch.look(*look()):
                     best = players.snapshot()
                 is_enough = watch.is_over
         except BudgetReached as limit:
@@ -236,17 +238,25 @@ class _Players:
 
     def _clip_rows(self, gradient: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
-        longest = self.training.clip_rows * length.median()
+        moved = torch.where(length > 0, length, math.nan)  # rows without gradient do not count
+        longest = self.training.clip_rows * moved.nanmedian().nan_to_num(nan=0.0)
         clipped: Tensor = gradient * (longest / length.clamp_min(torch.finfo(length.dtype).tiny)).clamp_max(1.0)
         return clipped
 
-    def draws_with_scores(self, n: int) -> tuple[Tensor, Tensor]:
-        """Points of the moving average from latents that are the same at every call, and the target's scores there."""
-        generator = Generator(device=self.generator.device).manual_seed(LATENT_SEED)
-        with torch.no_grad():
-            y = self.average(*self.average.latents(n, generator))
-        scale = self.meter.scale
-        return y, scale * self.meter.score(scale * y)
+    def watched(self, n: int, noise: float) -> Callable[[], tuple[Tensor, Tensor]]:
+        """Draws of the moving average at the time of a call, always from the same latents, with the target's scores."""
+        generator = Generator(device=self.generator.device)
+        generator.set_state(self.generator.get_state())  # a copy: looks do not change the training
+        latents = self.average.latents(n, generator)
+        eps = self.theta[0].new_empty(n, self.average.dim).normal_(generator=generator)
+
+        def look() -> tuple[Tensor, Tensor]:
+            with torch.no_grad():
+                y = self.average(*latents) + noise * eps
+            scale = self.meter.scale
+            return y, scale * self.meter.score(scale * y)
+
+        return look
 
     def snapshot(self) -> list[Tensor]:
         """Copies of theta and its average."""
