@@ -138,8 +138,8 @@ class FittedWideGaussian:
 @pytest.mark.parametrize(
     ("parameters", "verdict", "message"),
     [
-        ({}, "pass", r"as at the draws, and 0\.99\d\d|1\.000\d on a grid"),
-        ({"mass": 1.1, "mass_of_draws": 1.1}, "fail", "must integrate to 1 within 0.02, got 1.0|1.1"),
+        ({}, "pass", r"as at the draws, and (0\.99\d\d|1\.000\d) on a grid"),
+        ({"mass": 1.1, "mass_of_draws": 1.1}, "fail", r"must integrate to 1 within 0\.02, got 1\.(0|1)"),
         ({"mass_of_draws": 1.1}, "fail", "log_density at the draws must be theirs within 0.001 nats, got 0.0953 off"),
     ],
 )

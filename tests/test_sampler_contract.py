@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -124,8 +123,10 @@ def test_draws_are_n_finite_rows_on_the_meter_s_device(name: str, dtype: torch.d
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", NAMES)
 def test_sampler_keeps_its_contract(name: str, check: Check[SamplerSubject]) -> None:
-    with suppress(DoesNotApply):
+    try:
         check(subject(name))  # raises what is broken
+    except DoesNotApply as reason:
+        pytest.skip(str(reason))
 
 
 @cache
