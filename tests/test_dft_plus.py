@@ -515,7 +515,7 @@ def test_density_of_smc_gmm_is_that_of_its_draws_and_near_the_target_s() -> None
     Two modes in the plane have 11 parameters, so of n independent particles KL is 11 / 2n on average, .0028 here, and
     chi-square: .02 is 7 times that, for particles that descend from few.
     """
-    target = targets.get("mog2")
+    target: Any = targets.get("mog2")
     for seed in range(3):
         config = SMCGMM(n_particles=2_000, max_components=8)
         fitted: Any = config.fit(Meter(target, dtype=torch.float64), derive_generator(seed, "fit"))

@@ -347,11 +347,13 @@ class Correlated:
 
     def sample(self, n_samples: int, generator: Generator) -> Tensor:
         z = torch.randn(n_samples, 3, generator=generator, dtype=torch.float64)
-        return z @ torch.linalg.cholesky(self.covariance).T
+        x: Tensor = z @ torch.linalg.cholesky(self.covariance).T
+        return x
 
     def whitened(self, x: Tensor) -> Tensor:
         """N(0, I) where x has the law, by another root than that of Dense."""
-        return torch.linalg.solve_triangular(torch.linalg.cholesky(self.covariance), x.T, upper=False).T
+        z: Tensor = torch.linalg.solve_triangular(torch.linalg.cholesky(self.covariance), x.T, upper=False).T
+        return z
 
 
 def test_dense_is_the_symmetric_root_of_a_covariance() -> None:

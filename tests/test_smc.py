@@ -216,7 +216,7 @@ def test_the_dense_metric_follows_a_valley_that_is_along_no_coordinate() -> None
         for seed in range(n_seeds):
             config = SMC(
                 oversampling=1, n_islands=1, min_ess=0.7, n_moves=3, n_last_moves=5, moves=Moves(method="mala"),
-                metric=metric,  # type: ignore[arg-type]
+                metric=metric,
             )  # fmt: skip
             fitted = config.fit(Meter(target, dtype=torch.float64), generator(seed))
             x = fitted.draw(n, generator(1_000 + seed)).samples
