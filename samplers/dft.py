@@ -83,6 +83,7 @@ class DFT:
             first=partial(kl_loss, antithetic=antithetic),
             first_share=self.warm_start,
         )
+        noise = self.noise.level if self.returns == "x" else 0.0  # of the draws
         trained = train(
             objective,
             meter,
@@ -90,9 +91,9 @@ class DFT:
             network=self.network,
             training=self.training,
             stopping=self.stopping,
-            noise=self.noise.level if self.returns == "x" else 0.0,
+            noise=noise,
         )
-        return FittedImplicit(trained, meter.scale, self.output, self.noise.level if self.returns == "x" else 0.0)
+        return FittedImplicit(trained, meter.scale, self.output, noise)
 
 
 def dft_loss(

@@ -118,21 +118,23 @@ class LocalFisher:
 
     def opponent_loss(self, opponent: nn.Module, x0: Tensor, progress: float, generator: Generator) -> Tensor:
         """eta^2 E|sigma (s_q + eps / s) - F|^2, near E|eps|^2; weights must be those of x, since s differs given x."""
-        s = self.noise * self.width(x0)
-        x, eps = with_noise(x0, s, generator)
         with torch.no_grad():
-            score: Tensor = self.width(x) * (self.s_q(x, progress) + eps / of_points(s, x))
+            x, score = self._noised(x0, progress, generator)
         error: Tensor = self.noise * (score - opponent(x))
         return error.square().sum(-1).mean()
 
     def sampler_loss(self, opponent: nn.Module, x0: Tensor, progress: float, generator: Generator) -> Tensor:
-        """E[ 2 <F, sigma (s_q + eps / s)> - |F|^2 ]; s belongs to the latent, so it has no gradient."""
+        """E[ 2 <F, sigma (s_q + eps / s)> - |F|^2 ]."""
+        x, score = self._noised(x0, progress, generator)
+        difference: Tensor = opponent(x)
+        return (2 * difference * score - difference.square()).sum(-1).mean()
+
+    def _noised(self, x0: Tensor, progress: float, generator: Generator) -> tuple[Tensor, Tensor]:
+        """x and sigma (s_q + eps / s) there; s belongs to the latent, so it has no gradient."""
         with torch.no_grad():
             s = self.noise * self.width(x0)
         x, eps = with_noise(x0, s, generator)
-        difference: Tensor = opponent(x)
-        score: Tensor = self.width(x) * (self.s_q(x, progress) + eps / of_points(s, x))
-        return (2 * difference * score - difference.square()).sum(-1).mean()
+        return x, self.width(x) * (self.s_q(x, progress) + eps / of_points(s, x))
 
 
 class Difference(nn.Module):

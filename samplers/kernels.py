@@ -122,14 +122,14 @@ class MALAKernel:
         """
         sd = (2 * self.step) ** 0.5
         noise = normal_like(state.x, generator)
-        uniform = _uniform(state, generator)
+        uniform = uniform_like(state, generator)
         here = _under(self.law, state)
         there = drift(_scaled(here.score, self.scales), self.step, self.max_drift)
         proposal = State.at(state.x + _scaled(there + sd * noise, self.scales), meter)
         end = _under(self.law, proposal)
         w = drift(_scaled(end.score, self.scales), self.step, self.max_drift).add_(there).div_(sd)
         log_ratio = end.log_prob - here.log_prob - noise.add_(w, alpha=0.5).mul_(w).sum(-1)
-        return _accept(state, proposal, log_ratio, uniform)
+        return accept(state, proposal, log_ratio, uniform)
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class HMCKernel:
             share = 0.5 if i == n_leapfrog else 1.0  # half a kick at the end, and two halves between two drifts
             momentum = momentum + share * self.step * _scaled(there.score, self.scales)
         kinetic = 0.5 * (start.square() - momentum.square()).sum(-1)
-        return _accept(state, end, there.log_prob - here.log_prob + kinetic, _uniform(state, generator))
+        return accept(state, end, there.log_prob - here.log_prob + kinetic, uniform_like(state, generator))
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class RandomWalkKernel:
         y = state.x + _scaled(self.step * normal_like(state.x, generator), self.scales)
         proposal = State(y, meter.log_prob(y), torch.full_like(y, math.nan), state.acceptance)
         log_ratio = _under(self.law, proposal).log_prob - _under(self.law, state).log_prob
-        moved = _accept(state, proposal, log_ratio, _uniform(state, generator))
+        moved = accept(state, proposal, log_ratio, uniform_like(state, generator))
         return moved._replace(score=proposal.score)
 
 
@@ -324,12 +324,13 @@ def _scaled(z: Tensor, scales: Scales | None) -> Tensor:
     return z if scales is None else scales * z
 
 
-def _uniform(state: State, generator: Generator) -> Tensor:
+def uniform_like(state: State, generator: Generator) -> Tensor:
+    """A uniform number per row, shape ``(n,)``."""
     x = state.log_prob
     return torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
 
 
-def _accept(state: State, proposal: State, log_ratio: Tensor, uniform: Tensor) -> State:
+def accept(state: State, proposal: State, log_ratio: Tensor, uniform: Tensor) -> State:
     """Metropolis and Hastings' decision; a NaN, or an infinite density, is rejected."""
     acceptance = log_ratio.clamp(max=0).exp_().nan_to_num_(nan=0.0).masked_fill_(proposal.log_prob == math.inf, 0.0)
     return state.choose(uniform < acceptance, proposal, acceptance)

@@ -59,6 +59,7 @@ class KL:
         objective = Denoised(
             partial(kl_loss, antithetic=self.noise.antithetic), self.target_score.of(meter, generator), self.noise
         )
+        noise = self.noise.level if self.returns == "x" else 0.0  # of the draws
         trained = train(
             objective,
             meter,
@@ -66,9 +67,9 @@ class KL:
             network=self.network,
             training=self.training,
             stopping=self.stopping,
-            noise=self.noise.level if self.returns == "x" else 0.0,
+            noise=noise,
         )
-        return FittedImplicit(trained, meter.scale, self.output, self.noise.level if self.returns == "x" else 0.0)
+        return FittedImplicit(trained, meter.scale, self.output, noise)
 
 
 def kl_loss(

@@ -116,9 +116,9 @@ def test_one_score_network_learns_the_scores_of_all_levels() -> None:
 # Latents
 
 
-def mixture(n_components: int = 8, centres: Tensor | None = None) -> SamplerNetwork:
+def mixture(n_components: int = 8) -> SamplerNetwork:
     latent = Latent(n_components=n_components, spread=0.1)
-    return SamplerNetwork(Network(width=8, depth=1, latent=latent), Meter(Normal()), derive_generator("net"), centres)
+    return SamplerNetwork(Network(width=8, depth=1, latent=latent), Meter(Normal()), derive_generator("net"))
 
 
 def test_categories_are_uniform_and_normals_normal() -> None:
@@ -132,8 +132,8 @@ def test_categories_are_uniform_and_normals_normal() -> None:
 
 
 def test_an_untrained_mixture_is_spread_around_its_centres() -> None:
-    centres = 3 * normal(4, 2).float()
-    network = mixture(4, centres)
+    network = mixture(4)
+    centres = network.centres.detach().clone()
     z, component = network.latents(1_000, derive_generator("latents"))
     assert component is not None
     torch.testing.assert_close(network(z, component), centres[component] + 0.1 * z)

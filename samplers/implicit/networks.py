@@ -118,12 +118,11 @@ class SamplerNetwork(OnePass):
         shape: widths, latent and start.
         meter: dim, device and dtype.
         generator: of the weights and centres.
-        centres: where those of a mixture start instead, shape ``(n_components, dim)``, in units of the scale.
     """
 
     labels: Tensor  # where the centres of a mixture started
 
-    def __init__(self, shape: Network, meter: Meter, generator: Generator, centres: Tensor | None = None) -> None:
+    def __init__(self, shape: Network, meter: Meter, generator: Generator) -> None:
         super().__init__()
         latent = shape.latent
         self.latent_dim, self.dim, self.n_components = latent.dim or meter.dim, meter.dim, latent.n_components
@@ -133,11 +132,10 @@ class SamplerNetwork(OnePass):
         with torch.no_grad():
             self.linear.weight.fill_diagonal_(shape.start_scale * (latent.spread if is_mixture else 1.0))
         if is_mixture:
-            if centres is None:
-                start = torch.empty(self.n_components, self.dim, device=meter.device, dtype=meter.dtype)
-                centres = shape.start_scale * start.normal_(generator=generator)
-            self.centres = nn.Parameter(centres.detach().clone())
-            self.register_buffer("labels", centres.detach().clone())
+            z = torch.empty(self.n_components, self.dim, device=meter.device, dtype=meter.dtype)
+            centres = shape.start_scale * z.normal_(generator=generator)
+            self.centres = nn.Parameter(centres)
+            self.register_buffer("labels", centres.clone())
 
     def latents(self, n: int, generator: Generator) -> tuple[Tensor, Tensor | None]:
         """z ~ N(0, I), shape ``(n, latent_dim)``, and of a mixture the categories, shape ``(n,)``."""

@@ -98,17 +98,17 @@ class TargetScore:
         """
         if differentiable:
             self.require_derivative("this method")
+        return _Tempered(self, meter.scale, self._source_of(meter, generator, differentiable), differentiable)
+
+    def _source_of(self, meter: Meter, generator: Generator, differentiable: bool) -> Callable[[Tensor, Level], Tensor]:
+        """The score in x, of points and their levels of noise."""
         if self.source == "posterior":
-            return _Tempered(self, meter.scale, self.posterior.of(meter, generator), differentiable)
+            return self.posterior.of(meter, generator)
         if self.source == "exact":
-            return _Tempered(
-                self, meter.scale, lambda x, _: meter.score(x, create_graph=differentiable), differentiable
-            )
+            return lambda x, _: meter.score(x, create_graph=differentiable)
         # in turn from two streams of epochs: batches of one epoch are disjoint, so they are not independent
         streams = cycle([Minibatches(meter, self.batch_size, generator) for _ in range(2)])
-        return _Tempered(
-            self, meter.scale, lambda x, _: next(streams).score(x, create_graph=differentiable), differentiable
-        )
+        return lambda x, _: next(streams).score(x, create_graph=differentiable)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from ...targets.checks import require_at_least
 from ...targets.draws import Stopped
 from ...targets.meter import BudgetReached, Meter
 from ..base import State
-from ..kernels import Dense, Diverged, stopped_by
+from ..kernels import Dense, Diverged, accept, stopped_by, uniform_like
 from ..mixture_fit import FittedMixture, fit_mixture, require_spread
 from ..moves import FIRST_STEP
 from ..smc import SMC
@@ -115,15 +115,14 @@ def teach(config: Teaching, meter: Meter, generator: Generator) -> Taught:
             taught.n_components.append(len(mixture.weights))
             taught.acceptance.append(0.0)
             for _ in range(config.n_rounds):
-                state, taught.acceptance[-1] = _independent_move(state, mixture, meter, generator)
+                state = _independent_move(state, mixture, meter, generator)
+                taught.acceptance[-1] = state.acceptance.mean().item()
                 state = walkers.move(state)
                 require_spread(state.x)
                 taught.x = state.x
     except (BudgetReached, Diverged) as error:
-        taught.stopped, taught.reason = (
-            stopped_by(error),
-            f"{error}; after {len(taught.n_components)} of {config.n_fits} fits",
-        )
+        taught.stopped = stopped_by(error)
+        taught.reason = f"{error}; after {len(taught.n_components)} of {config.n_fits} fits"
     return taught
 
 
@@ -158,11 +157,8 @@ class _Walkers:
         """Ends of chains from the peaks, scaled by the standard deviations of ``x``."""
         if len(peaks) == 0:
             return peaks
-        state, scales = (
-            State.at(peaks.repeat_interleave(max(1, config.n_chains // len(peaks)), 0), self.meter),
-            x.std(0),
-        )
-        step = FIRST_STEP
+        state = State.at(peaks.repeat_interleave(max(1, config.n_chains // len(peaks)), 0), self.meter)
+        scales, step = x.std(0), FIRST_STEP
         for _ in range(config.n_look):
             state = self.moves.kernel(step, scales)(state, self.meter, self.generator)
             step = self.moves.adapted(step, state.acceptance.mean().item())
@@ -176,11 +172,9 @@ class _Walkers:
         return state
 
 
-def _independent_move(state: State, mixture: FittedMixture, meter: Meter, generator: Generator) -> tuple[State, float]:
-    """Propose a draw of the mixture to every point, min(1, p(y) q(x) / p(x) q(y)); the state and the mean rate."""
+def _independent_move(state: State, mixture: FittedMixture, meter: Meter, generator: Generator) -> State:
+    """Propose a draw of the mixture to every point, accepted with probability min(1, p(y) q(x) / p(x) q(y))."""
     proposal = State.at(mixture.sample(len(state.x), generator), meter)
     log_ratio = proposal.log_prob - mixture.log_density(proposal.x) - state.log_prob + mixture.log_density(state.x)
-    log_ratio = log_ratio.masked_fill(~(proposal.log_prob.isfinite() & proposal.score.isfinite().all(-1)), -math.inf)
-    acceptance = log_ratio.clamp(max=0).exp()
-    u = torch.rand(acceptance.shape, generator=generator, device=acceptance.device, dtype=acceptance.dtype)
-    return state.choose(u < acceptance, proposal, acceptance), acceptance.mean().item()
+    log_ratio = log_ratio.masked_fill(~proposal.score.isfinite().all(-1), -math.inf)  # later moves follow it
+    return accept(state, proposal, log_ratio, uniform_like(state, generator))
