@@ -1,14 +1,17 @@
 """A whole sampler step of the trainer: what reaches theta is the gradient of the method's loss, clipped once."""
 
 import copy
+from collections.abc import Iterable
 
 import pytest
 import torch
+from torch import Tensor
 
 from samplerbench import targets
 from samplerbench.samplers.dft import dft_loss
 from samplerbench.samplers.fisher import fisher_loss
-from samplerbench.samplers.implicit.networks import Network
+from samplerbench.samplers.implicit.flat import flatten
+from samplerbench.samplers.implicit.networks import Network, SamplerNetwork
 from samplerbench.samplers.implicit.noise import Noise
 from samplerbench.samplers.implicit.objective import Denoised, Loss
 from samplerbench.samplers.implicit.target_score import TargetScore
@@ -31,7 +34,7 @@ def test_theta_gets_the_gradient_of_the_loss_with_its_rows_clipped(loss: Loss, c
     shape = Network(width=16, depth=1)
     players = _Players(objective, meter, generator, shape, training)
     with torch.no_grad():  # away from the start, where the network is zero
-        for value in players.theta:
+        for value in players.layers:
             value += 0.3 * torch.randn(value.shape, generator=generator, dtype=value.dtype)
     players.opponent_steps(20, 0.0)
 
@@ -44,6 +47,22 @@ def test_theta_gets_the_gradient_of_the_loss_with_its_rows_clipped(loss: Loss, c
     length = rows.norm(dim=-1, keepdim=True)
     rows = rows * (clip_rows * length.median() / length).clamp(max=1.0)
     expected = torch.autograd.grad(before(z), list(before.parameters()), rows)
-    for value, gradient in zip(players.theta, expected, strict=True):
-        assert value.grad is not None
-        torch.testing.assert_close(value.grad, gradient, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(players.theta_gradient, flat(expected), rtol=1e-8, atol=1e-10)
+
+
+def test_one_vector_holds_the_parameters_and_their_gradients() -> None:
+    meter, generator = Meter(targets.get("ring8")), derive_generator(0, "flat")
+    network = SamplerNetwork(Network(width=8, depth=2), meter, generator)
+    z = torch.randn(5, 2, generator=generator)
+    before = network(z)
+    expected = flat(torch.autograd.grad(before.square().sum(), list(network.parameters())))
+    theta, gradient = flatten(network.parameters())
+    assert torch.equal(network(z), before)
+    torch.autograd.backward(network(z).square().sum())
+    torch.testing.assert_close(gradient, expected)
+    theta.add_(1.0)
+    assert torch.equal(flat(network.parameters()), theta)
+
+
+def flat(parts: Iterable[Tensor]) -> Tensor:
+    return torch.cat([part.detach().flatten() for part in parts])

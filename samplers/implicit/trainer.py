@@ -20,6 +20,7 @@ from ...targets.checks import require_at_least, require_positive
 from ...targets.draws import Stopped
 from ...targets.meter import BudgetReached, Meter
 from ..base import NotApplicableError
+from .flat import flatten
 from .networks import Network, OnePass, SamplerNetwork
 from .objective import Objective
 from .stopping import Stopping, Watch
@@ -169,12 +170,16 @@ class _Players:
         self.average = copy.deepcopy(self.sampler).requires_grad_(False)
         self.opponent = objective.opponent(network, meter, generator)
         self.n_latents = training.batch_size // objective.points_per_latent
-        self.theta: list[Tensor] = list(self.sampler.parameters())
-        self.ema: list[Tensor] = list(self.average.parameters())
-        self.phi: list[Tensor] = list(self.opponent.parameters())
-        self.n_losses = 2 if self.phi else 1
-        self.sampler_adam = torch.optim.Adam(self.theta, betas=(0.0, 0.999), fused=True)
-        self.opponent_adam = torch.optim.Adam(self.phi, training.score_step_size, fused=True) if self.phi else None
+        self.layers: list[Tensor] = list(self.sampler.parameters())
+        self.opponent_layers: list[Tensor] = list(self.opponent.parameters())
+        self.theta, self.theta_gradient = flatten(self.layers)
+        self.ema, _ = flatten(self.average.parameters())
+        self.n_losses = 2 if self.opponent_layers else 1
+        self.sampler_adam = torch.optim.Adam([self.theta], betas=(0.0, 0.999), fused=True)
+        self.opponent_adam = None
+        if self.opponent_layers:
+            phi, self.phi_gradient = flatten(self.opponent_layers)
+            self.opponent_adam = torch.optim.Adam([phi], training.score_step_size, fused=True)
 
     def warm_up(self) -> bool:
         """The opponent's steps before the first sampler step; False where a look finds that its loss is not finite."""
@@ -195,13 +200,12 @@ class _Players:
         sampler_loss = self._sampler_step(progress)
         with torch.no_grad():
             decay = min(self.training.ema_decay, (1 + n_done) / (10 + n_done))  # forgets the untrained network
-            for mean, value in zip(self.ema, self.theta, strict=True):
-                mean.lerp_(value, 1 - decay)
+            self.ema.lerp_(self.theta, 1 - decay)
         return torch.stack([sampler_loss, opponent_loss])[: self.n_losses]
 
     def opponent_steps(self, n_steps: int, progress: float) -> Tensor:
         """Adam on the opponent's loss over phi; the last loss."""
-        loss = self.theta[0].new_zeros(())
+        loss = self.theta.new_zeros(())
         if self.opponent_adam is None:
             return loss
         self.opponent.requires_grad_(True)
@@ -209,8 +213,8 @@ class _Players:
             batches = self._x0(n_steps * self.n_latents).chunk(n_steps)
         for x0 in batches:
             loss = self.objective.opponent_loss(self.opponent, x0, progress, self.generator)
-            self.opponent_adam.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss, inputs=self.phi)
+            self.phi_gradient.zero_()
+            torch.autograd.backward(loss, inputs=self.opponent_layers)
             self.opponent_adam.step()
         return loss.detach()
 
@@ -226,9 +230,9 @@ class _Players:
             if any(sign in str(error) for sign in ONLY_ONCE):
                 raise NotApplicableError(f"needs second derivatives of log_prob, target has none: {error}") from error
             raise
-        self.sampler_adam.zero_grad(set_to_none=True)
-        torch.autograd.backward(x0, self._clip_rows(gradient))
-        nn.utils.clip_grad_norm_(self.theta, self.training.clip_norm, foreach=True)
+        self.theta_gradient.zero_()
+        torch.autograd.backward(x0, self._clip_rows(gradient), inputs=self.layers)
+        nn.utils.clip_grad_norm_(self.theta, self.training.clip_norm)
         self.sampler_adam.step()
         return loss.detach()
 
@@ -248,7 +252,7 @@ class _Players:
         generator = Generator(device=self.generator.device)
         generator.set_state(self.generator.get_state())  # a copy: looks do not change the training
         latents = self.average.latents(n, generator)
-        eps = self.theta[0].new_empty(n, self.average.dim).normal_(generator=generator)
+        eps = self.theta.new_empty(n, self.average.dim).normal_(generator=generator)
 
         def look() -> tuple[Tensor, Tensor]:
             with torch.no_grad():
@@ -258,20 +262,19 @@ class _Players:
 
         return look
 
-    def snapshot(self) -> list[Tensor]:
+    def snapshot(self) -> tuple[Tensor, Tensor]:
         """Copies of theta and its average."""
-        return [value.detach().clone() for value in self.theta + self.ema]
+        return self.theta.clone(), self.ema.clone()
 
-    def restore(self, snapshot: list[Tensor]) -> None:
+    def restore(self, snapshot: tuple[Tensor, Tensor]) -> None:
         """Theta and its average as they were."""
-        with torch.no_grad():
-            for value, kept in zip(self.theta + self.ema, snapshot, strict=True):
-                value.copy_(kept)
+        for value, kept in zip((self.theta, self.ema), snapshot, strict=True):
+            value.copy_(kept)
 
 
-def _first_bad_step(trace: Tensor, theta: list[Tensor]) -> int | None:
+def _first_bad_step(trace: Tensor, theta: Tensor) -> int | None:
     """The first step (from 1) with a loss that is not finite, or the last step if theta is not finite after it."""
     bad = ~trace.isfinite().all(0)
     if bad.any():
         return int(bad.int().argmax()) + 1
-    return None if all(value.isfinite().all() for value in theta) else trace.shape[1]
+    return None if theta.isfinite().all() else trace.shape[1]
