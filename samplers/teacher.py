@@ -10,8 +10,11 @@ from ..targets.checks import require_at_least, require_positive
 from ..targets.draws import Draws
 from ..targets.meter import Meter
 from .base import FittedSampler, normal_like, refuse_start, register_sampler
+from .implicit.fitted import mean_losses
+from .implicit.flat import flatten
 from .implicit.networks import Network, NoisedScore
 from .implicit.teaching import Taught, Teaching, teach
+from .implicit.trainer import LOOK_EVERY, first_bad_step, not_finite
 
 CURVATURE = 7.0  # rho of the levels: s^(1 / rho) is evenly spaced
 LOG_LEVEL_MEAN, LOG_LEVEL_SD = -1.2, 1.2  # of the levels in training
@@ -54,20 +57,33 @@ class Teacher:
             raise ValueError(f"highest must be above lowest {self.lowest}, got {self.highest}")
 
     def fit(self, meter: Meter, generator: Generator) -> FittedSampler:
-        """Find the points and train on them; where the budget ends, on those found until then."""
+        """Find the points and train on them; where the budget ends, on those found until then.
+
+        Where a loss or the network is not finite, the state of the last look is kept.
+        """
         taught = teach(self.teaching, meter, generator)
         mean, sd = taught.x.mean(0), taught.x.std(0)
         points, network = (taught.x - mean) / sd, NoisedScore(self.network, meter, generator)
-        adam = torch.optim.Adam(network.parameters(), self.step_size, fused=True)
+        theta, gradient = flatten(network.parameters())
+        adam = torch.optim.Adam([theta], self.step_size, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, self.n_steps)
-        for _ in range(self.n_steps):
+        trace, kept, n_kept = torch.zeros(1, self.n_steps, device=points.device), theta.clone(), 0
+        for n_steps in range(1, self.n_steps + 1):
             rows = torch.randint(len(points), (self.batch_size,), generator=generator, device=points.device)
             loss = denoising_loss(network, points[rows], generator)
-            adam.zero_grad(set_to_none=True)
+            gradient.zero_()
             torch.autograd.backward(loss)
             adam.step()
             schedule.step()
-        return FittedTeacher(self, network.requires_grad_(False), mean, sd, taught)
+            trace[0, n_steps - 1] = loss.detach()
+            if n_steps % LOOK_EVERY == 0 or n_steps == self.n_steps:
+                bad_step = first_bad_step(trace[:, :n_steps], theta)
+                if bad_step is not None:
+                    theta.copy_(kept)
+                    taught.stopped, taught.reason = "diverged", not_finite(bad_step, n_kept)
+                    break
+                kept, n_kept = theta.clone(), n_steps
+        return FittedTeacher(self, network.requires_grad_(False), mean, sd, taught, trace[:, :n_kept])
 
 
 def denoising_loss(network: NoisedScore, y0: Tensor, generator: Generator) -> Tensor:
@@ -80,18 +96,19 @@ def denoising_loss(network: NoisedScore, y0: Tensor, generator: Generator) -> Te
 
 @dataclass(frozen=True)
 class FittedTeacher:
-    """Scores of the noised law of y = (x - mean) / sd, and how the points were found."""
+    """Scores of the noised law of y = (x - mean) / sd, how the points were found, and the losses of training."""
 
     config: Teacher
     network: NoisedScore
     mean: Tensor
     sd: Tensor
     taught: Taught
+    trace: Tensor  # (1, n_steps)
 
     @property
     def diagnostics(self) -> Mapping[str, object]:
-        """Of the points."""
-        return self.taught.diagnostics
+        """Of the points and of training."""
+        return {**mean_losses(self.trace, "denoising_loss"), **self.taught.diagnostics}
 
     def draw(self, n_samples: int, generator: Generator, start: Tensor | None = None) -> Draws:
         """Independent draws; ValueError if ``start`` is given or ``n_samples`` below 1."""

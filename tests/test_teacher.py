@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 from samplerbench.samplers import teacher
 from samplerbench.samplers.implicit.networks import Network, NoisedScore
 from samplerbench.samplers.implicit.teaching import Taught
+from samplerbench.samplers.implicit.trainer import LOOK_EVERY
 from samplerbench.samplers.teacher import FittedTeacher, Teacher, denoising_loss
 from samplerbench.targets import Meter, derive_generator
 
@@ -43,7 +44,8 @@ def exact(sd: float = 1.0) -> Any:
 
 def fitted(n_levels: int, network: Any, mean: Tensor, sd: Tensor) -> FittedTeacher:
     config = Teacher(n_levels=n_levels, lowest=LOWEST, highest=HIGHEST)
-    return FittedTeacher(config, network, mean, sd, Taught(torch.zeros(2, len(mean), dtype=mean.dtype)))
+    taught = Taught(torch.zeros(2, len(mean), dtype=mean.dtype))
+    return FittedTeacher(config, network, mean, sd, taught, torch.zeros(1, 0))
 
 
 def standard(n_levels: int, network: Any, dim: int = 3) -> FittedTeacher:
@@ -194,3 +196,27 @@ def test_training_on_gaussian_points_gives_their_moments(correlation: float, mon
     assert ((x.mean(0) - mean) / sd).abs().max() < TRAINED + error
     assert (x.std(0) / sd - 1).abs().max() < TRAINED + error / math.sqrt(2)
     assert (torch.corrcoef(x.T) - torch.corrcoef(points.T)).abs().max() < TRAINED + error
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_and_keeps_the_last_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teacher, "teach", lambda *_: Taught(normal(100, 2)))
+    meter, bad_step = Meter(PlainPlane(), dtype=torch.float64), LOOK_EVERY + 7
+
+    def draws_when_broken_at(step: int) -> tuple[FittedTeacher, Tensor]:
+        calls = itertools.count(1)
+
+        def breaks(network: NoisedScore, y0: Tensor, generator: Generator) -> Tensor:
+            return denoising_loss(network, y0, generator) * (math.nan if next(calls) == step else 1.0)
+
+        monkeypatch.setattr(teacher, "denoising_loss", breaks)
+        taught = Teacher(network=Network(width=8, depth=1), n_steps=2 * LOOK_EVERY).fit(meter, derive_generator("fit"))
+        assert isinstance(taught, FittedTeacher)
+        return taught, taught.draw(20, derive_generator("draw")).samples
+
+    broken, samples = draws_when_broken_at(bad_step)
+    assert broken.taught.stopped == "diverged"
+    assert f"step {bad_step}; the state after step {LOOK_EVERY} is kept" in broken.taught.reason
+    assert broken.diagnostics["n_steps"] == LOOK_EVERY
+    assert samples.isfinite().all()
+    assert torch.equal(draws_when_broken_at(bad_step + 5)[1], samples)
+    assert not torch.equal(draws_when_broken_at(0)[1], samples)

@@ -1,11 +1,10 @@
 """A whole sampler step of the trainer: what reaches theta is the gradient of the method's loss, clipped once."""
 
 import copy
-from collections.abc import Iterable
 
 import pytest
 import torch
-from torch import Tensor
+from torch.nn.utils import parameters_to_vector
 
 from samplerbench import targets
 from samplerbench.samplers.dft import dft_loss
@@ -47,7 +46,7 @@ def test_theta_gets_the_gradient_of_the_loss_with_its_rows_clipped(loss: Loss, c
     length = rows.norm(dim=-1, keepdim=True)
     rows = rows * (clip_rows * length.median() / length).clamp(max=1.0)
     expected = torch.autograd.grad(before(z), list(before.parameters()), rows)
-    torch.testing.assert_close(players.theta_gradient, flat(expected), rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(players.theta_gradient, parameters_to_vector(expected), rtol=1e-8, atol=1e-10)
 
 
 def test_one_vector_holds_the_parameters_and_their_gradients() -> None:
@@ -55,14 +54,10 @@ def test_one_vector_holds_the_parameters_and_their_gradients() -> None:
     network = SamplerNetwork(Network(width=8, depth=2), meter, generator)
     z = torch.randn(5, 2, generator=generator)
     before = network(z)
-    expected = flat(torch.autograd.grad(before.square().sum(), list(network.parameters())))
+    expected = parameters_to_vector(torch.autograd.grad(before.square().sum(), list(network.parameters())))
     theta, gradient = flatten(network.parameters())
     assert torch.equal(network(z), before)
     torch.autograd.backward(network(z).square().sum())
     torch.testing.assert_close(gradient, expected)
     theta.add_(1.0)
-    assert torch.equal(flat(network.parameters()), theta)
-
-
-def flat(parts: Iterable[Tensor]) -> Tensor:
-    return torch.cat([part.detach().flatten() for part in parts])
+    assert torch.equal(parameters_to_vector(network.parameters()), theta)

@@ -41,15 +41,8 @@ class FittedImplicit:
     @property
     def diagnostics(self) -> Mapping[str, object]:
         """Steps of training, and the losses as means over consecutive blocks of steps."""
-        trace = self.trained.trace
-        n_steps = trace.shape[1]
-        per_value = max(1, math.ceil(n_steps / TRACE_LENGTH))
-        blocks = torch.split(trace.to(torch.float64), per_value, dim=1) if n_steps else ()
-        names = ("sampler_loss", "opponent_loss")[: len(trace)]
         return {
-            "n_steps": n_steps,
-            "n_steps_per_loss": per_value,
-            **{name: [block[row].mean().item() for block in blocks] for row, name in enumerate(names)},
+            **mean_losses(self.trained.trace, "sampler_loss", "opponent_loss"),
             **self.notes,
             **({"discrepancies": list(self.trained.discrepancies)} if self.trained.discrepancies else {}),
         }
@@ -73,6 +66,20 @@ class FittedImplicit:
                     rows.add_(normal_like(rows, generator), alpha=self.noise)
                 rows.mul_(self.scale)
         return Draws(samples=samples, stopped=self.trained.stopped, reason=self.trained.reason)
+
+
+def mean_losses(trace: Tensor, *names: str) -> dict[str, object]:
+    """Diagnostics of a training: its steps, and each loss as means over consecutive blocks of steps.
+
+    Args:
+        trace: losses, shape ``(n_losses, n_steps)``.
+        names: of the losses, as many or more.
+    """
+    n_steps = trace.shape[1]
+    per_value = max(1, math.ceil(n_steps / TRACE_LENGTH))
+    blocks = torch.split(trace.to(torch.float64), per_value, dim=1) if n_steps else ()
+    means = {name: [block[row].mean().item() for block in blocks] for row, name in enumerate(names[: len(trace)])}
+    return {"n_steps": n_steps, "n_steps_per_loss": per_value, **means}
 
 
 def require_one_of(choices: object, **values: str) -> None:

@@ -140,12 +140,11 @@ def train(
         except BudgetReached as limit:
             stopped, reason = "budget", f"after {n_steps} of {training.n_steps} steps: {limit}"
         if n_steps % LOOK_EVERY == 0 or n_steps == training.n_steps or is_enough or stopped is not None:
-            bad_step = _first_bad_step(trace[:, :n_steps], players.theta)
+            bad_step = first_bad_step(trace[:, :n_steps], players.theta)
             if bad_step is None:
                 kept, n_kept = players.snapshot(), n_steps
             else:
-                stopped = "diverged"
-                reason = f"loss or gradient not finite in step {bad_step}; the state after step {n_kept} is kept"
+                stopped, reason = "diverged", not_finite(bad_step, n_kept)
                 players.restore(kept)
     if watch is not None and watch.trace and stopped is None:
         players.restore(best)
@@ -272,9 +271,19 @@ class _Players:
             value.copy_(kept)
 
 
-def _first_bad_step(trace: Tensor, theta: Tensor) -> int | None:
-    """The first step (from 1) with a loss that is not finite, or the last step if theta is not finite after it."""
+def first_bad_step(trace: Tensor, theta: Tensor) -> int | None:
+    """The first step (from 1) with a loss that is not finite, or the last step if theta is not finite after it.
+
+    Args:
+        trace: losses, shape ``(n_losses, n_steps)``.
+        theta: the parameters after these steps, shape ``(n,)``.
+    """
     bad = ~trace.isfinite().all(0)
     if bad.any():
         return int(bad.int().argmax()) + 1
     return None if theta.isfinite().all() else trace.shape[1]
+
+
+def not_finite(bad_step: int, n_kept: int) -> str:
+    """The reason of a training that ends as diverged."""
+    return f"loss or gradient not finite in step {bad_step}; the state after step {n_kept} is kept"
