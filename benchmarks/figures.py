@@ -134,7 +134,7 @@ def quality_cost_figure(board: pd.DataFrame) -> Figure:
     """
     targets = list(dict.fromkeys(board["target"]))
     samplers = list(dict.fromkeys(board["sampler"]))
-    figure = Figure(figsize=(2.6 * len(targets) + 1.6, 5.6), layout="constrained")
+    figure, n_columns = _beside_legend(samplers, len(targets), height=5.6)
     axes = figure.subplots(2, len(targets), sharey="col", squeeze=False)
     costs = {
         "gradient_equivalents_per_effective_draw": "grad. eq. per effective draw",
@@ -164,9 +164,9 @@ def quality_cost_figure(board: pd.DataFrame) -> Figure:
     for axis in axes.ravel():
         for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
             handles.setdefault(name, handle)
-    figure.legend(handles.values(), handles.keys(), loc="outside right upper", frameon=False)
-    figure.suptitle(
-        "Quality against cost of a draw, in gradient equivalents and in time (training and burn-in excluded)"
+    figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False, ncols=n_columns)
+    _title(
+        figure, "Quality against cost of a draw, in gradient equivalents and in time (training and burn-in excluded)"
     )
     return figure
 
@@ -178,7 +178,7 @@ def throughput_figure(curves: pd.DataFrame) -> Figure:
         curves: as ``leaderboard.throughput`` returns them.
     """
     targets, samplers = list(dict.fromkeys(curves["target"])), list(dict.fromkeys(curves["sampler"]))
-    figure = Figure(figsize=(2.6 * len(targets) + 1.6, 3.2), layout="constrained")
+    figure, n_columns = _beside_legend(samplers, len(targets), height=3.2)
     axes = figure.subplots(1, len(targets), sharey=True, squeeze=False)[0]
     for axis, target in zip(axes, targets, strict=True):
         for index, name in enumerate(samplers):
@@ -194,9 +194,20 @@ def throughput_figure(curves: pd.DataFrame) -> Figure:
         axis.set_title(target)
     axes[0].set_ylabel("microseconds per draw")
     handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right upper", frameon=False)
-    figure.suptitle(f"Time of a draw over batch size ({'; '.join(sorted(set(curves['device'])))})")
+    figure.legend(handles, names, loc="outside right center", frameon=False, ncols=n_columns)
+    _title(figure, f"Time of a draw over batch size ({'; '.join(sorted(set(curves['device'])))})")
     return figure
+
+
+def _beside_legend(names: list[str], n_panels: int, height: float) -> tuple[Figure, int]:
+    """A figure with room for panels in a row and a legend beside them, and the columns of that legend."""
+    n_columns = math.ceil(len(names) / (4 * height))
+    width = 2.6 * n_panels + n_columns * (0.6 + 0.075 * max(map(len, names)))
+    return Figure(figsize=(width, height), layout="constrained"), n_columns
+
+
+def _title(figure: Figure, text: str) -> None:
+    figure.suptitle(textwrap.fill(text, int(11 * figure.get_figwidth())))
 
 
 def _samples(store: Store, record: Record | None, problem: str) -> Array | str:
