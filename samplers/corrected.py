@@ -67,7 +67,6 @@ class Correction:
 
 
 @register_sampler("dft_corrected", version=1, base="dft")
-@register_sampler("kl_corrected", version=1, base="kl")
 @register_sampler("corrected", version=1)
 @dataclass(frozen=True, kw_only=True)
 class Corrected:

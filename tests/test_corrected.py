@@ -215,7 +215,7 @@ def test_start_is_the_base_s() -> None:
     assert (moved == start).all(-1).any()  # a rejected proposal
     assert (moved - start).abs().max() < 6  # of one move
     assert torch.equal(start, torch.full((20, 2), 0.1))
-    fitted = samplers.get("kl_corrected", parameters={"training": TINY}).fit(Meter(Normal()), derive_generator())
+    fitted = samplers.get("corrected", parameters={"training": TINY}).fit(Meter(Normal()), derive_generator())
     with pytest.raises(ValueError, match="start must be None: one-pass samplers start from latents"):
         fitted.draw(20, derive_generator(), start=start)
 
@@ -280,5 +280,5 @@ def test_bad_configurations_name_field_rule_and_value(fields: dict[str, Any], me
 
 
 def test_presets_choose_the_base() -> None:
-    assert samplers.get("kl_corrected") == samplers.get("corrected") == Corrected(base="kl")
+    assert samplers.get("corrected") == Corrected(base="kl")
     assert samplers.get("dft_corrected") == Corrected(base="dft")
