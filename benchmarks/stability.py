@@ -68,20 +68,26 @@ def stability_table(values: pd.DataFrame, of_runs: pd.DataFrame) -> pd.DataFrame
 
 
 def stability_figure(table: pd.DataFrame) -> Figure:
-    """A panel per sampler: the ratio of sliced W2 to its floor, median and range over seeds, by start and noise."""
+    """A panel per target and sampler: sliced W2 over its floor, median and range over seeds, by start and noise.
+
+    Raises:
+        ValueError: if the table has no ratios of sliced W2.
+    """
+    if f"{SHOWN}_ratio" not in table:
+        raise ValueError(f"the suite must have the metric {SHOWN} with a floor, got {', '.join(table.columns)}")
     ratios = table[f"{SHOWN}_ratio"]
     floor = table[f"{SHOWN}_median"] / ratios
     worst = max(2.0, float(ratios.max()))
     norm = LogNorm(1.0, worst)
-    names = list(dict.fromkeys(table["sampler"]))
+    panels = list(dict.fromkeys(zip(table["target"], table["sampler"], strict=True)))
     starts, noises = (sorted(set(table[name])) for name in ("start_scale", "noise"))
-    figure = Figure(figsize=(2.6 * len(names) + 1.4, 0.75 * len(starts) + 1.3), layout="constrained")
-    axes = figure.subplots(1, len(names), squeeze=False)[0]
+    figure = Figure(figsize=(2.6 * len(panels) + 1.4, 0.75 * len(starts) + 1.3), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
     image = None
-    for axis, name in zip(axes, names, strict=True):
+    for axis, panel in zip(axes, panels, strict=True):
         grid = np.full((len(starts), len(noises)), np.nan)
         for (_, row), unit in zip(table.iterrows(), floor, strict=True):
-            if row["sampler"] != name:
+            if (row["target"], row["sampler"]) != panel:
                 continue
             i, j = starts.index(row["start_scale"]), noises.index(row["noise"])
             grid[i, j] = row[f"{SHOWN}_ratio"]
@@ -91,7 +97,9 @@ def stability_figure(table: pd.DataFrame) -> Figure:
                 text += f"\n{row['share_finite']:.0%} finite"
             axis.text(j, i, text, ha="center", va="center", color="white" if norm(grid[i, j]) > 0.8 else "black")
         image = axis.imshow(grid, cmap=GOOD_TO_BAD, norm=norm, aspect="auto")
-        axis.set(title=name, xlabel="noise level / scale", xticks=range(len(noises)), yticks=range(len(starts)))
+        axis.set(
+            title=", ".join(panel), xlabel="noise level / scale", xticks=range(len(noises)), yticks=range(len(starts))
+        )
         axis.set_xticklabels([f"{value:g}" for value in noises])
         axis.set_yticklabels([f"{value:g}" for value in starts])
         axis.spines[["left", "bottom"]].set_visible(False)

@@ -5,11 +5,12 @@ from functools import partial
 
 from torch import Generator
 
+from ..targets.checks import require_one_of
 from ..targets.meter import Meter
 from .base import FittedSampler, register_sampler
 from .corrected import Correction
 from .fisher import fisher_loss, require_exact_without_noise
-from .implicit.fitted import FittedImplicit, Output, require_one_of
+from .implicit.fitted import FittedImplicit, Output
 from .implicit.networks import Network, require_density
 from .implicit.noise import Noise
 from .implicit.objective import Denoised

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Generator, Tensor, nn
 
-from ..targets.checks import require_positive
+from ..targets.checks import require_one_of, require_positive
 from ..targets.meter import Meter
 from .base import FittedSampler, register_sampler
-from .implicit.fitted import FittedImplicit, Output, require_one_of
-from .implicit.networks import MLP, Network
+from .implicit.fitted import FittedImplicit, Output
+from .implicit.networks import MLP, Network, require_hidden_only
 from .implicit.noise import of_points, with_noise
 from .implicit.smoothed import LocalWidth, SmoothedPoints, Smoothing, Whitening
 from .implicit.target_score import Guide, TargetScore
@@ -58,6 +58,7 @@ class DFTPlus:
 
     def __post_init__(self) -> None:
         require_positive(noise=self.noise)
+        require_hidden_only(self.network, "the latent is the points and their neighbours")
         if self.noise > 1:
             raise ValueError(f"noise must be at most 1, the local width, got {self.noise}")
         require_one_of(Output, output=self.output)
@@ -83,7 +84,7 @@ class DFTPlus:
             )  # fmt: skip
         else:
             nothing = torch.zeros(2, 0, device=meter.device, dtype=meter.dtype)
-            trained = Trained(sampler, sampler, nothing, taught.stopped, taught.reason)
+            trained = Trained(sampler, sampler, 0, nothing, taught.stopped, taught.reason)
         return FittedImplicit(trained, meter.scale, self.output, noise=0.0, notes=taught.diagnostics)
 
 

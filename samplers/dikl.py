@@ -6,9 +6,10 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
+from ..targets.checks import require_one_of
 from ..targets.meter import Meter
 from .base import FittedSampler, register_sampler
-from .implicit.fitted import FittedImplicit, Output, require_one_of
+from .implicit.fitted import FittedImplicit, Output
 from .implicit.networks import Network
 from .implicit.noise import Level, Noise, of_points, with_noise
 from .implicit.objective import Denoised, Field

@@ -5,10 +5,11 @@ from typing import Literal, TypeAlias
 
 from torch import Generator, Tensor
 
+from ..targets.checks import require_one_of
 from ..targets.meter import Meter
 from .base import FittedSampler, register_sampler
 from .implicit.divergence import divergence
-from .implicit.fitted import FittedImplicit, Output, require_one_of
+from .implicit.fitted import FittedImplicit, Output
 from .implicit.networks import Network, require_density
 from .implicit.noise import Noise
 from .implicit.objective import Denoised, Field

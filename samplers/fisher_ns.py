@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 
 from torch import Generator, Tensor
 
-from ..targets.checks import require_positive
+from ..targets.checks import require_one_of, require_positive
 from ..targets.meter import Meter
 from .base import FittedSampler, register_sampler
 from .implicit.divergence import divergence
-from .implicit.fitted import FittedImplicit, Output, require_one_of
+from .implicit.fitted import FittedImplicit, Output
 from .implicit.networks import Network, require_density
 from .implicit.objective import Adversarial, Field
 from .implicit.stopping import Stopping

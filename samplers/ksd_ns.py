@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 from torch import Generator, Tensor
 
-from ..targets.checks import require_positive
+from ..targets.checks import require_one_of, require_positive
 from ..targets.meter import Meter
 from .base import FittedSampler, register_sampler
-from .implicit.fitted import FittedImplicit, Output, require_one_of
+from .implicit.fitted import FittedImplicit, Output
 from .implicit.networks import Network
 from .implicit.objective import Alone, Field
 from .implicit.stein import BaseKernel, mean_over_others, stein_kernel

@@ -7,13 +7,13 @@ import torch
 from torch import Generator, Tensor
 
 from ..targets.checks import require_at_least, require_positive
-from ..targets.draws import Draws
+from ..targets.draws import Draws, Stopped
 from ..targets.meter import Meter
 from .base import FittedSampler, normal_like, refuse_start, register_sampler
 from .implicit.fitted import mean_losses
 from .implicit.flat import flatten
-from .implicit.networks import Network, NoisedScore
-from .implicit.teaching import Taught, Teaching, teach
+from .implicit.networks import Network, NoisedScore, require_hidden_only
+from .implicit.teaching import Teaching, teach
 from .implicit.trainer import LOOK_EVERY, first_bad_step, not_finite
 
 CURVATURE = 7.0  # rho of the levels: s^(1 / rho) is evenly spaced
@@ -52,6 +52,7 @@ class Teacher:
 
     def __post_init__(self) -> None:
         require_at_least(1, n_steps=self.n_steps, batch_size=self.batch_size, n_levels=self.n_levels)
+        require_hidden_only(self.network, "a diffusion starts from noise of the target's dimension")
         require_positive(step_size=self.step_size, lowest=self.lowest, highest=self.highest)
         if self.lowest >= self.highest:
             raise ValueError(f"highest must be above lowest {self.lowest}, got {self.highest}")
@@ -59,7 +60,8 @@ class Teacher:
     def fit(self, meter: Meter, generator: Generator) -> FittedSampler:
         """Find the points and train on them; where the budget ends, on those found until then.
 
-        Where a loss or the network is not finite, the state of the last look is kept.
+        Where a loss or a gradient is not finite, the state of the last look is kept; where the points have no spread,
+        nothing is trained.
         """
         taught = teach(self.teaching, meter, generator)
         mean, sd = taught.x.mean(0), taught.x.std(0)
@@ -67,23 +69,27 @@ class Teacher:
         theta, gradient = flatten(network.parameters())
         adam = torch.optim.Adam([theta], self.step_size, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, self.n_steps)
-        trace, kept, n_kept = torch.zeros(1, self.n_steps, device=points.device), theta.clone(), 0
-        for n_steps in range(1, self.n_steps + 1):
+        trace = points.new_zeros(2, self.n_steps)  # losses, and lengths of gradients
+        stopped, reason, kept, n_kept, n_finite = taught.stopped, taught.reason, theta.clone(), 0, 0
+        for n_steps in range(1, self.n_steps + 1 if stopped != "diverged" else 0):
             rows = torch.randint(len(points), (self.batch_size,), generator=generator, device=points.device)
             loss = denoising_loss(network, points[rows], generator)
             gradient.zero_()
             torch.autograd.backward(loss)
             adam.step()
             schedule.step()
-            trace[0, n_steps - 1] = loss.detach()
+            trace[:, n_steps - 1] = torch.stack([loss.detach(), torch.linalg.vector_norm(gradient)])
             if n_steps % LOOK_EVERY == 0 or n_steps == self.n_steps:
-                bad_step = first_bad_step(trace[:, :n_steps], theta)
+                bad_step = first_bad_step(trace[:, :n_steps])
+                n_finite = n_steps if bad_step is None else bad_step - 1
                 if bad_step is not None:
                     theta.copy_(kept)
-                    taught.stopped, taught.reason = "diverged", not_finite(bad_step, n_kept)
+                    stopped, reason = "diverged", not_finite(bad_step, n_kept)
                     break
                 kept, n_kept = theta.clone(), n_steps
-        return FittedTeacher(self, network.requires_grad_(False), mean, sd, taught, trace[:, :n_kept])
+        network.requires_grad_(False)
+        notes = {"n_steps": n_kept, **mean_losses(trace[:1, :n_finite], "denoising_loss"), **taught.diagnostics}
+        return FittedTeacher(self, network, mean, sd, notes, stopped, reason)
 
 
 def denoising_loss(network: NoisedScore, y0: Tensor, generator: Generator) -> Tensor:
@@ -96,19 +102,15 @@ def denoising_loss(network: NoisedScore, y0: Tensor, generator: Generator) -> Te
 
 @dataclass(frozen=True)
 class FittedTeacher:
-    """Scores of the noised law of y = (x - mean) / sd, how the points were found, and the losses of training."""
+    """Scores of the noised law of y = (x - mean) / sd, how the points were found and the losses of training."""
 
     config: Teacher
     network: NoisedScore
     mean: Tensor
     sd: Tensor
-    taught: Taught
-    trace: Tensor  # (1, n_steps)
-
-    @property
-    def diagnostics(self) -> Mapping[str, object]:
-        """Of the points and of training."""
-        return {**mean_losses(self.trace, "denoising_loss"), **self.taught.diagnostics}
+    diagnostics: Mapping[str, object]
+    stopped: Stopped | None
+    reason: str
 
     def draw(self, n_samples: int, generator: Generator, start: Tensor | None = None) -> Draws:
         """Independent draws; ValueError if ``start`` is given or ``n_samples`` below 1."""
@@ -117,7 +119,7 @@ class FittedTeacher:
         noise = normal_like(self.mean.expand(n_samples, -1), generator)
         with torch.no_grad():
             y = torch.cat([self._flow(self.config.highest * block) for block in torch.split(noise, BLOCK)])
-        return Draws(samples=self.mean + self.sd * y, stopped=self.taught.stopped, reason=self.taught.reason)
+        return Draws(samples=self.mean + self.sd * y, stopped=self.stopped, reason=self.reason)
 
     def _flow(self, y: Tensor) -> Tensor:
         config, share = self.config, torch.linspace(0, 1, self.config.n_levels + 1, dtype=torch.float64)

@@ -1,6 +1,7 @@
 """Checks of configuration values that several targets share."""
 
 import math
+from typing import get_args
 
 
 def require_positive(**values: float) -> None:
@@ -23,3 +24,14 @@ def require_at_least(least: int, **values: int) -> None:
     for name, value in values.items():
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def require_one_of(choices: object, **values: str) -> None:
+    """Accept the values of a Literal type.
+
+    Raises:
+        ValueError: naming the first field with another value, the rule and the value.
+    """
+    for name, value in values.items():
+        if value not in get_args(choices):
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")

@@ -216,7 +216,7 @@ def test_start_is_the_base_s() -> None:
     assert (moved - start).abs().max() < 6  # of one move
     assert torch.equal(start, torch.full((20, 2), 0.1))
     fitted = samplers.get("corrected", parameters={"training": TINY}).fit(Meter(Normal()), derive_generator())
-    with pytest.raises(ValueError, match="start must be None: one-pass samplers start from latents"):
+    with pytest.raises(ValueError, match="one-pass samplers start from latents, start must be None"):
         fitted.draw(20, derive_generator(), start=start)
 
 

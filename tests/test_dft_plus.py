@@ -12,14 +12,16 @@ import torch
 from scipy.stats import multivariate_normal
 from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
+from torch.nn.utils import parameters_to_vector
 
-from samplerbench import targets
+from samplerbench import samplers, targets
 from samplerbench.metrics.modes import mode_shares
 from samplerbench.samplers.base import State
 from samplerbench.samplers.dft import dft_loss
-from samplerbench.samplers.dft_plus import LocalFisher
+from samplerbench.samplers.dft_plus import DFTPlus, LocalFisher
+from samplerbench.samplers.implicit.fitted import FittedImplicit
 from samplerbench.samplers.implicit.networks import Network
-from samplerbench.samplers.implicit.smoothed import SmoothedPoints, Smoothing
+from samplerbench.samplers.implicit.smoothed import LocalWidth, SmoothedPoints, Smoothing
 from samplerbench.samplers.implicit.teaching import Teaching, _independent_move, _Walkers, teach
 from samplerbench.samplers.mixture_fit import FittedMixture, fit_mixture
 from samplerbench.samplers.smc_gmm import SMCGMM
@@ -570,3 +572,93 @@ def test_no_budget_is_overdrawn(share: float) -> None:
     assert cost <= share * whole
     assert short.x.shape == (SMALL.n_particles, 2)
     assert short.x.isfinite().all()
+
+
+# The whole sampler
+
+N_STEPS, N_WARM_UP, BATCH = 4, 3, 16
+SHORT: dict[str, Any] = {
+    "teaching": {
+        "n_particles": 64,
+        "n_scouts": 8,
+        "n_climb": 5,
+        "n_chains": 16,
+        "n_look": 2,
+        "n_rounds": 1,
+        "n_fits": 1,
+    },
+    "smoothing": {"n_neighbours": 4},
+    "network": {"width": 8, "depth": 1},
+    "training": {"n_steps": N_STEPS, "n_warm_up": N_WARM_UP, "batch_size": BATCH, "n_score_steps": 2},
+}
+
+
+def fit_plus(name: str = "dft_plus", budget: float = math.inf) -> tuple[FittedImplicit, Meter]:
+    meter = Meter(targets.get("ring8"), budget=Budget(fit=budget))
+    fitted = samplers.get(name, **SHORT).fit(meter, derive_generator(0, "plus"))
+    assert isinstance(fitted, FittedImplicit)
+    return fitted, meter
+
+
+def test_the_last_step_pays_for_its_scores_and_products_alone() -> None:
+    (finished, with_it), (_, without) = fit_plus(), fit_plus("dft_plus_unfinished")
+    spent, before = with_it.counts["fit"], without.counts["fit"]
+    of_opponent = (N_WARM_UP + 2 * N_STEPS) * BATCH
+    assert finished.trained.n_steps == N_STEPS
+    assert spent.score - before.score == of_opponent + N_STEPS * BATCH
+    assert spent.log_prob - before.log_prob == of_opponent + N_STEPS * BATCH
+    assert spent.hvp - before.hvp == N_STEPS * BATCH
+    assert before.hvp == 0
+
+
+def test_without_it_draws_are_those_of_the_points_smoothed() -> None:
+    unfinished, _ = fit_plus("dft_plus_unfinished")
+    target, generator = targets.get("ring8"), derive_generator(0, "plus")
+    meter, config = Meter(target), samplers.get("dft_plus_unfinished", **SHORT)
+    assert isinstance(config, DFTPlus)
+    points = teach(config.teaching, meter, generator).x / meter.scale
+    smoothed = SmoothedPoints(points, config.smoothing, config.network, meter, generator)
+    with torch.no_grad():
+        y = smoothed(*smoothed.latents(50, derive_generator("draw")))
+    torch.testing.assert_close(unfinished.draw(50, derive_generator("draw")).samples, meter.scale * y)
+
+
+def test_it_moves_the_network_and_neither_points_nor_widths() -> None:
+    (finished, _), (unfinished, _) = fit_plus(), fit_plus("dft_plus_unfinished")
+    buffers, same = dict(finished.trained.last.named_buffers()), dict(unfinished.trained.last.named_buffers())
+    assert buffers.keys() == same.keys()
+    assert buffers
+    assert all(torch.equal(buffers[name], same[name]) for name in buffers)
+    last, start = (parameters_to_vector(f.trained.last.parameters()) for f in (finished, unfinished))
+    assert not torch.equal(last, start)
+
+
+def test_a_budget_that_ends_in_the_last_step_keeps_whole_steps() -> None:
+    before = fit_plus("dft_plus_unfinished")[1].counts["fit"].gradient_equivalents
+    of_step = (2 + 1 + 2) * BATCH  # scores of two opponent's steps and of the sampler's, and its products
+    fitted, _ = fit_plus(budget=before + N_WARM_UP * BATCH + 2 * of_step + 1)
+    assert fitted.trained.stopped == "budget"
+    assert fitted.trained.n_steps == 2
+    assert "after 2 of 4 steps" in fitted.trained.reason
+
+
+def test_the_learned_width_is_that_of_the_neighbours() -> None:
+    """Points whose spread in x2 grows with x1: the field must follow it, and stay as it is afterwards."""
+    n = 2_000
+    x1 = 4 * torch.rand(n, generator=derive_generator("x1"), dtype=torch.float64) - 2
+    points = torch.stack([x1, 0.1 * x1.exp() * normal(n)], -1)
+    meter, generator = Meter(targets.get("ring8"), dtype=torch.float64), derive_generator("width")
+    smoothed = SmoothedPoints(points, Smoothing(n_neighbours=32), Network(width=32, depth=2), meter, generator)
+    width = LocalWidth(smoothed, Network(width=32, depth=2), meter, generator)
+    assert not any(value.requires_grad for value in width.parameters())
+    left, right = x1 < -1, x1 > 1
+    log_width, field = smoothed.widths.log()[:, 1], width(points).log()[:, 1]
+    assert log_width[right].mean() - log_width[left].mean() > 1  # there is something to learn
+    error = math.sqrt(log_width.var().item() / 500)
+    for part in (left, right):
+        assert abs((field - log_width)[part].mean()) < 0.05 + TOO_LARGE * error
+
+
+def test_a_latent_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"network\.latent must be .*: the latent is the points and their neighbours"):
+        samplers.get("dft_plus", network={"latent": {"n_components": 64}})

@@ -330,3 +330,20 @@ def test_noise_of_the_points_reaches_the_target_s_score() -> None:
     objective = Denoised(loss, s_q, Noise(schedule="levels"))  # type: ignore[arg-type]
     training = Training(n_steps=1, n_warm_up=0, batch_size=8)
     train(objective, Meter(GAUSSIAN), derive_generator(), network=Network(width=8), training=training)
+
+
+def test_particles_that_all_coincide_leave_the_score_finite() -> None:
+    estimate, ones = posterior_score(targets.get("ring8")), torch.ones(3, 4, 2, dtype=torch.float64)
+    share = estimate._share(ones, 2 * ones, torch.zeros(3, dtype=torch.int64))
+    assert torch.equal(share, torch.zeros(3, 1, dtype=torch.float64))
+
+
+def test_few_particles_that_hardly_move_do_not_end_the_training() -> None:
+    """In an octave with few points all particles may be copies of one: its regression is 0 / 0."""
+    config = {
+        "training": {"n_steps": 120, "n_warm_up": 0, "batch_size": 32, "n_score_steps": 1},
+        "noise": {"level": 0.0624},
+        "target_score": {"posterior": {"n_particles": 2, "n_moves": 1}},
+    }
+    fitted = samplers.get("dikl", **config).fit(Meter(targets.get("ring8")), derive_generator(0, "fit"))
+    assert fitted.draw(10, derive_generator(0, "draw")).stopped is None

@@ -1,5 +1,6 @@
 """What the one-pass neural samplers share: training, its ends, draws and configuration."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -262,6 +263,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(name: str) -> None:
     assert f"after step {LOOK_EVERY} is kept" in result.reason
     assert result.samples.isfinite().all()
     assert fitted.diagnostics["n_steps"] == LOOK_EVERY
+    assert fitted.trained.trace.shape[1] == bad_step - 1  # all losses that were finite
     other = fit(name, Meter(Breaks(bad_call + 5)), training={"n_steps": n_steps, "n_score_steps": 1})
     assert torch.equal(draw(other), result.samples)
 
@@ -274,11 +276,17 @@ def test_a_target_that_is_nan_everywhere_leaves_the_untrained_sampler() -> None:
 
 
 def test_a_gradient_that_is_not_finite_ends_the_training() -> None:
-    def loss(x0: Tensor, s_q: Field, s_phi: Field, generator: Generator) -> Tensor:
-        return (x0 - x0.detach()).square().sum().sqrt()  # 0, but its gradient is 0 / 0
+    bad_step, calls = 23, itertools.count(1)
 
-    trained = train_with(loss)
+    def loss(x0: Tensor, s_q: Field, s_phi: Field, generator: Generator) -> Tensor:
+        broken = (x0 - x0.detach()).square().sum().sqrt()  # 0, but its gradient is 0 / 0
+        return broken if next(calls) == bad_step else x0.square().mean()
+
+    trained = train_with(loss, n_steps=40)
     assert trained.stopped == "diverged"
+    assert f"in step {bad_step}; the state after step 0 is kept" in trained.reason
+    assert trained.trace.shape == (2, bad_step - 1)
+    assert trained.n_steps == 0
     assert all(value.isfinite().all() for value in [*trained.last.parameters(), *trained.average.parameters()])
 
 
@@ -321,7 +329,7 @@ def test_latents_of_another_dimension() -> None:
 
 
 def test_start_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"start must be None: one-pass samplers start from latents, got \(4, 2\)"):
+    with pytest.raises(ValueError, match=r"one-pass samplers start from latents, start must be None, got \(4, 2\)"):
         fit("kl", Meter(Normal())).draw(4, derive_generator(), start=torch.zeros(4, 2))
 
 

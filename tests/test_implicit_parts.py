@@ -294,14 +294,35 @@ def test_training_goes_on_while_it_gets_better() -> None:
     assert trained.discrepancies[-1] < 0.7 * trained.discrepancies[0]
 
 
-def test_a_budget_that_ends_in_a_look_keeps_the_state() -> None:
+def test_a_budget_that_ends_in_a_look_keeps_the_best_state() -> None:
     budget = Budget(fit=10 * BATCH + 100 + 99)  # pays the first look and not the second
     trained = fit("kl", Meter(Normal(), budget=budget), training=LONG, stopping=STOPPING).trained
     assert trained.stopped == "budget"
     assert "after 10 of 100 steps" in trained.reason
     assert len(trained.discrepancies) == 1
-    after_10 = fit("kl", Meter(Normal(), budget=Budget(fit=10 * BATCH)), training=LONG).trained
-    assert same_theta(trained, after_10)
+    after_5 = fit("kl", Meter(Normal(), budget=Budget(fit=5 * BATCH)), training=LONG).trained
+    assert same_theta(trained, after_5)  # the state of the best look, here the only one
+
+
+def test_a_look_that_is_not_finite_is_never_the_best() -> None:
+    watch, y = Watch.under(Stopping(patience=3)), normal(50, 2)
+    assert not watch.look(y, torch.full_like(y, math.nan))
+    assert watch.look(y, -y)
+    assert not watch.look(y, torch.full_like(y, math.nan))
+    assert math.isfinite(watch.best)
+    assert not watch.is_over
+
+
+def test_scores_at_a_look_are_clamped() -> None:
+    """One draw where the density falls off a cliff would decide the discrepancy."""
+
+    class Cliff(Normal):
+        def log_prob(self, x: Tensor) -> Tensor:
+            return super().log_prob(x) - 1e20 * (x[..., 0] - 1.0).clamp(min=0)
+
+    rule = {"every": 5, "n_points": 100, "patience": 2, "max_score": 10.0}
+    trained = fit("kl", Meter(Cliff()), training={"n_steps": 10}, stopping=rule).trained
+    assert max(map(abs, trained.discrepancies)) < 1e4
 
 
 # Ablations

@@ -38,10 +38,23 @@ def test_rows_are_medians_ranges_and_shares_over_the_runs_of_a_setting() -> None
 
 
 def test_the_figure_says_every_cell_and_what_did_not_end_finite() -> None:
-    axis = stability_figure(stability_table(*values_and_settings())).axes[0]
+    values, of_runs = values_and_settings()
+    other = values.assign(target="u", value=2 * values["value"], run_id=values["run_id"] + "u")
+    both = pd.concat([of_runs, of_runs.assign(run_id=of_runs["run_id"] + "u")])
+    figure = stability_figure(stability_table(pd.concat([values, other]), both))
+    axis = figure.axes[0]
+    assert figure.axes[1].texts[0].get_text() == "12.0\n4.0 to 16.0"
+    assert figure.axes[1].get_title() == "u, dft"
     texts = [text.get_text() for text in axis.texts]
     assert texts == ["6.0\n2.0 to 8.0", "8.0\n4.0 to 12.0\n67% finite"]
-    assert axis.get_title() == "dft"
+    assert axis.get_title() == "t, dft"
+
+
+def test_a_suite_without_sliced_w2_is_named() -> None:
+    values, of_runs = values_and_settings()
+    table = stability_table(values[values["metric"] == "modes_found"], of_runs)
+    with pytest.raises(ValueError, match="the suite must have the metric sliced_w2 with a floor, got target"):
+        stability_figure(table)
 
 
 def test_samplers_without_start_and_noise_are_refused_by_title(

@@ -44,8 +44,7 @@ def exact(sd: float = 1.0) -> Any:
 
 def fitted(n_levels: int, network: Any, mean: Tensor, sd: Tensor) -> FittedTeacher:
     config = Teacher(n_levels=n_levels, lowest=LOWEST, highest=HIGHEST)
-    taught = Taught(torch.zeros(2, len(mean), dtype=mean.dtype))
-    return FittedTeacher(config, network, mean, sd, taught, torch.zeros(1, 0))
+    return FittedTeacher(config, network, mean, sd, {}, None, "")
 
 
 def standard(n_levels: int, network: Any, dim: int = 3) -> FittedTeacher:
@@ -214,9 +213,28 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_keeps_the_last_look(mon
         return taught, taught.draw(20, derive_generator("draw")).samples
 
     broken, samples = draws_when_broken_at(bad_step)
-    assert broken.taught.stopped == "diverged"
-    assert f"step {bad_step}; the state after step {LOOK_EVERY} is kept" in broken.taught.reason
+    assert broken.stopped == "diverged"
+    assert f"step {bad_step}; the state after step {LOOK_EVERY} is kept" in broken.reason
     assert broken.diagnostics["n_steps"] == LOOK_EVERY
+    losses = broken.diagnostics["denoising_loss"]
+    assert isinstance(losses, list)
+    assert len(losses) == bad_step - 1  # all that were finite
     assert samples.isfinite().all()
     assert torch.equal(draws_when_broken_at(bad_step + 5)[1], samples)
     assert not torch.equal(draws_when_broken_at(0)[1], samples)
+
+
+def test_points_without_spread_are_not_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = Taught(torch.ones(10, 2, dtype=torch.float64), stopped="diverged", reason="no spread")
+    monkeypatch.setattr(teacher, "teach", lambda *_: nowhere)
+    draws = (
+        Teacher(n_steps=5)
+        .fit(Meter(PlainPlane(), dtype=torch.float64), derive_generator("fit"))
+        .draw(3, derive_generator("draw"))
+    )
+    assert (draws.stopped, draws.reason) == ("diverged", "no spread")
+
+
+def test_a_latent_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"network\.start_scale must be 1\.0: a diffusion starts from noise"):
+        Teacher(network=Network(start_scale=2.0))

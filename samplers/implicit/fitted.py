@@ -3,14 +3,14 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Generator, Tensor
 
 from ...targets.checks import require_at_least
 from ...targets.draws import Draws
-from ..base import normal_like
+from ..base import normal_like, refuse_start
 from .trainer import Trained
 
 Output: TypeAlias = Literal["last", "ema"]
@@ -40,8 +40,9 @@ class FittedImplicit:
 
     @property
     def diagnostics(self) -> Mapping[str, object]:
-        """Steps of training, and the losses as means over consecutive blocks of steps."""
+        """Steps behind the state, and the losses as means over consecutive blocks of steps."""
         return {
+            "n_steps": self.trained.n_steps,
             **mean_losses(self.trained.trace, "sampler_loss", "opponent_loss"),
             **self.notes,
             **({"discrepancies": list(self.trained.discrepancies)} if self.trained.discrepancies else {}),
@@ -54,8 +55,7 @@ class FittedImplicit:
             ValueError: if ``start`` is given (the draws start from the latents), or ``n_samples`` is below 1.
         """
         require_at_least(1, n_samples=n_samples)
-        if start is not None:
-            raise ValueError(f"start must be None: one-pass samplers start from latents, got {tuple(start.shape)}")
+        refuse_start(start, "one-pass samplers start from latents")
         network = self.trained.last if self.output == "last" else self.trained.average
         like = next(network.parameters())
         samples = torch.empty(n_samples, network.dim, device=like.device, dtype=like.dtype)
@@ -69,7 +69,7 @@ class FittedImplicit:
 
 
 def mean_losses(trace: Tensor, *names: str) -> dict[str, object]:
-    """Diagnostics of a training: its steps, and each loss as means over consecutive blocks of steps.
+    """Diagnostics of a training: each loss as means over consecutive blocks of steps, and their length.
 
     Args:
         trace: losses, shape ``(n_losses, n_steps)``.
@@ -79,15 +79,4 @@ def mean_losses(trace: Tensor, *names: str) -> dict[str, object]:
     per_value = max(1, math.ceil(n_steps / TRACE_LENGTH))
     blocks = torch.split(trace.to(torch.float64), per_value, dim=1) if n_steps else ()
     means = {name: [block[row].mean().item() for block in blocks] for row, name in enumerate(names[: len(trace)])}
-    return {"n_steps": n_steps, "n_steps_per_loss": per_value, **means}
-
-
-def require_one_of(choices: object, **values: str) -> None:
-    """Accept the values of a Literal type.
-
-    Raises:
-        ValueError: naming the first field with another value, the rule and the value.
-    """
-    for name, value in values.items():
-        if value not in get_args(choices):
-            raise ValueError(f"{name} must be one of {', '.join(map(repr, get_args(choices)))}, got {value!r}")
+    return {"n_steps_per_loss": per_value, **means}

@@ -67,6 +67,18 @@ class Network:
         require_positive(start_scale=self.start_scale)
 
 
+def require_hidden_only(network: Network, why: str) -> None:
+    """Refuse a latent and a start scale where nothing reads them.
+
+    Raises:
+        ValueError: naming the field, the rule with its reason ``why``, and the value.
+    """
+    for name in ("latent", "start_scale"):
+        value, default = getattr(network, name), getattr(Network(), name)
+        if value != default:
+            raise ValueError(f"network.{name} must be {default}: {why}, got {value}")
+
+
 class MLP(nn.Module):
     """Fully connected network of SiLU units (smooth: losses differentiate it twice in its input), zero at the start.
 

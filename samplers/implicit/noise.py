@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Generator, Tensor
 
-from ...targets.checks import require_positive
+from ...targets.checks import require_one_of, require_positive
 from ..base import normal_like
 
 Schedule: TypeAlias = Literal["constant", "annealed", "levels"]
@@ -40,6 +40,7 @@ class Noise:
     antithetic: bool = True
 
     def __post_init__(self) -> None:
+        require_one_of(Schedule, schedule=self.schedule)
         require_positive(level=self.level, highest=self.highest)
         if max(self.level, self.highest) > 1:
             name = "highest" if self.highest > 1 else "level"

@@ -21,7 +21,7 @@ class Loss(Protocol):
     """A scalar that a sampler step lowers."""
 
     def __call__(self, x0: Tensor, s_q: Field, s_phi: Field, generator: Generator, /, *, noise: Level) -> Tensor:
-        """``x0 (n, dim)`` carries the graph of theta; s_q and s_phi are scores of the target and of the law of x."""
+        """``x0 (n, dim)`` requires a gradient; s_q and s_phi are scores of the target and of the law of x."""
         ...
 
 
@@ -47,7 +47,7 @@ class Objective(Protocol):
         ...
 
     def sampler_loss(self, opponent: nn.Module, x0: Tensor, progress: float, generator: Generator) -> Tensor:
-        """Lowered over theta; ``x0 (n, dim)`` carries its graph, the opponent's parameters are frozen."""
+        """Lowered over theta; ``x0 (n, dim)`` requires a gradient, the opponent's parameters are frozen."""
         ...
 
 

@@ -139,7 +139,8 @@ class PosteriorScore:
         """The weight a, of shape ``(n, 1)``, with which a D + (1 - a) T varies least among the particles of a point."""
         d, t = (part.double() - part.double().mean(1, keepdim=True) for part in (from_noise, from_target))
         covariance, variance = _sums((t * (t - d)).sum((1, 2)), octave), _sums((t - d).square().sum((1, 2)), octave)
-        return (covariance / variance).clamp(0, 1)[octave][:, None].to(from_noise)
+        share = (covariance / variance).nan_to_num(nan=0.0)  # 0 / 0 where all particles of their points coincide
+        return share.clamp(0, 1)[octave][:, None].to(from_noise)
 
     def _octave(self, s: Tensor) -> Tensor:
         """How many times s / scale is below 1 by a factor of 2, of every row."""

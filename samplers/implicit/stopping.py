@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...targets.checks import require_at_least
+from ...targets.checks import require_at_least, require_positive
 from .stein import mean_over_others, stein_kernel
 
 WIDTHS = (1.0, 0.3, 0.1)  # of the kernels, in units of the scale
@@ -24,6 +24,8 @@ class Stopping:
         every: sampler steps between looks.
         n_points: draws at a look.
         patience: looks without progress.
+        max_score: components of the scores at a look are clamped at this value, in units of 1 / scale: one draw deep in
+            the neck of a funnel would decide the discrepancy.
 
     Reference: J. Gorham and L. Mackey, Measuring Sample Quality with Kernels, ICML 2017, arXiv 1703.01717.
     """
@@ -31,10 +33,12 @@ class Stopping:
     every: int = 250
     n_points: int = 500
     patience: int = 4
+    max_score: float = 1e4
 
     def __post_init__(self) -> None:
         require_at_least(1, every=self.every, patience=self.patience)
         require_at_least(3, n_points=self.n_points)
+        require_positive(max_score=self.max_score)
 
 
 @dataclass
@@ -59,10 +63,13 @@ class Watch:
         return cls(rule, math.inf, [])
 
     def look(self, y: Tensor, score: Tensor) -> bool:
-        """Whether the draws ``y (n, dim)`` with the target's scores there are the best so far, by a standard error."""
+        """Whether the draws ``y (n, dim)`` with the target's scores there are the best so far, by a standard error.
+
+        What is not finite is never the best.
+        """
         value, error = stein_discrepancy(y, score)
         self.trace.append(value)
-        if value < self.best - error or not self.trace[:-1]:
+        if value < self.best - error or (self.best == math.inf and math.isfinite(value)):
             self.best, self.n_idle = value, 0
             return True
         self.n_idle += 1

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import cycle
-from typing import Literal, Protocol, TypeAlias, get_args
+from typing import Literal, Protocol, TypeAlias
 
 from torch import Generator, Tensor
 
-from ...targets.checks import require_at_least, require_positive
+from ...targets.checks import require_at_least, require_one_of, require_positive
 from ...targets.meter import Meter
 from ..base import NotApplicableError
 from ..minibatches import Minibatches
@@ -63,8 +63,7 @@ class TargetScore:
     max_score: float = 1e4
 
     def __post_init__(self) -> None:
-        if self.source not in get_args(Source):
-            raise ValueError(f"source must be one of {', '.join(map(repr, get_args(Source)))}, got {self.source!r}")
+        require_one_of(Source, source=self.source)
         require_at_least(1, batch_size=self.batch_size)
         require_positive(base_width=self.base_width, max_score=self.max_score)
         if not 0 <= self.path <= 1:

@@ -77,14 +77,16 @@ class Trained:
     Attributes:
         last: the sampler network after the last step.
         average: the same with the moving average of theta.
-        trace: losses of the sampler and of the opponent in the steps behind them, shape ``(2, n_steps)``; without an
-            opponent ``(1, n_steps)``.
+        n_steps: behind them.
+        trace: losses of the sampler and of the opponent, shape ``(2, n)``; without an opponent ``(1, n)``. Where a loss
+            or a gradient was not finite, of all steps before it, so of more than ``n_steps``.
         stopped, reason: as in Draws.
         discrepancies: at the looks of a stopping rule.
     """
 
     last: OnePass
     average: OnePass
+    n_steps: int
     trace: Tensor
     stopped: Stopped | None
     reason: str
@@ -117,10 +119,10 @@ def train(
         sampler: where theta starts; by default an untrained network.
     """
     players = _Players(objective, meter, generator, network, training, sampler)
-    trace = torch.zeros(players.n_losses, training.n_steps, device=meter.device, dtype=meter.dtype)
-    kept, n_kept, n_steps = players.snapshot(), 0, 0
+    trace = torch.zeros(players.n_losses + 1, training.n_steps, device=meter.device, dtype=meter.dtype)
+    kept, n_kept, n_steps, n_finite = players.snapshot(), 0, 0, 0
     watch, best = None if stopping is None else Watch.under(stopping), players.snapshot()
-    look = None if stopping is None else players.watched(stopping.n_points, noise)
+    look = None if stopping is None else players.watched(stopping, noise)
     stopped: Stopped | None = None
     reason = ""
     is_enough = False
@@ -140,16 +142,18 @@ def train(
         except BudgetReached as limit:
             stopped, reason = "budget", f"after {n_steps} of {training.n_steps} steps: {limit}"
         if n_steps % LOOK_EVERY == 0 or n_steps == training.n_steps or is_enough or stopped is not None:
-            bad_step = first_bad_step(trace[:, :n_steps], players.theta)
+            bad_step = first_bad_step(trace[:, :n_steps])
+            n_finite = n_steps if bad_step is None else bad_step - 1
             if bad_step is None:
                 kept, n_kept = players.snapshot(), n_steps
             else:
                 stopped, reason = "diverged", not_finite(bad_step, n_kept)
                 players.restore(kept)
-    if watch is not None and watch.trace and stopped is None:
+    if watch is not None and math.isfinite(watch.best):
         players.restore(best)
     looks = () if watch is None else tuple(watch.trace)
-    return Trained(players.sampler, players.average, trace[:, :n_kept], stopped, reason, looks)
+    losses = trace[: players.n_losses, :n_finite]
+    return Trained(players.sampler, players.average, n_kept, losses, stopped, reason, looks)
 
 
 class _Players:
@@ -189,18 +193,22 @@ class _Players:
         return True
 
     def step(self, n_done: int) -> Tensor:
-        """The opponent's steps and a sampler step, the latter only as a whole; losses, shape ``(n_losses,)``."""
+        """The opponent's steps and a sampler step, the latter only as a whole; losses and the length of the gradient.
+
+        Returns:
+            Shape ``(n_losses + 1,)``.
+        """
         progress = n_done / self.training.n_steps
         cosine = 0.5 * (1 + math.cos(math.pi * progress))
         if self.opponent_adam is not None:
             self.opponent_adam.param_groups[0]["lr"] = self.training.score_step_size * (0.1 + 0.9 * cosine)
         self.sampler_adam.param_groups[0]["lr"] = self.training.sampler_step_size * cosine
         opponent_loss = self.opponent_steps(self.training.n_score_steps, progress)
-        sampler_loss = self._sampler_step(progress)
+        sampler_loss, length = self._sampler_step(progress)
         with torch.no_grad():
             decay = min(self.training.ema_decay, (1 + n_done) / (10 + n_done))  # forgets the untrained network
             self.ema.lerp_(self.theta, 1 - decay)
-        return torch.stack([sampler_loss, opponent_loss])[: self.n_losses]
+        return torch.stack([*[sampler_loss, opponent_loss][: self.n_losses], length])
 
     def opponent_steps(self, n_steps: int, progress: float) -> Tensor:
         """Adam on the opponent's loss over phi; the last loss."""
@@ -217,8 +225,8 @@ class _Players:
             self.opponent_adam.step()
         return loss.detach()
 
-    def _sampler_step(self, progress: float) -> Tensor:
-        """Adam on the method's loss over theta; its value."""
+    def _sampler_step(self, progress: float) -> tuple[Tensor, Tensor]:
+        """Adam on the method's loss over theta; its value, and the length of the gradient in theta before clipping."""
         self.opponent.requires_grad_(False)  # never no_grad: the gradient flows through s_phi's argument
         x0 = self._x0(self.n_latents)
         points = x0.detach().requires_grad_()  # a hook on x0 itself would also clip what the loss differentiates
@@ -231,9 +239,9 @@ class _Players:
             raise
         self.theta_gradient.zero_()
         torch.autograd.backward(x0, self._clip_rows(gradient), inputs=self.layers)
-        nn.utils.clip_grad_norm_(self.theta, self.training.clip_norm)
+        length = nn.utils.clip_grad_norm_(self.theta, self.training.clip_norm)
         self.sampler_adam.step()
-        return loss.detach()
+        return loss.detach(), length
 
     def _x0(self, n: int) -> Tensor:
         x0: Tensor = self.sampler(*self.sampler.latents(n, self.generator))
@@ -246,18 +254,18 @@ class _Players:
         clipped: Tensor = gradient * (longest / length.clamp_min(torch.finfo(length.dtype).tiny)).clamp_max(1.0)
         return clipped
 
-    def watched(self, n: int, noise: float) -> Callable[[], tuple[Tensor, Tensor]]:
+    def watched(self, rule: Stopping, noise: float) -> Callable[[], tuple[Tensor, Tensor]]:
         """Draws of the moving average at the time of a call, always from the same latents, with the target's scores."""
         generator = Generator(device=self.generator.device)
         generator.set_state(self.generator.get_state())  # a copy: looks do not change the training
-        latents = self.average.latents(n, generator)
-        eps = self.theta.new_empty(n, self.average.dim).normal_(generator=generator)
+        latents = self.average.latents(rule.n_points, generator)
+        eps = self.theta.new_empty(rule.n_points, self.average.dim).normal_(generator=generator)
 
         def look() -> tuple[Tensor, Tensor]:
             with torch.no_grad():
                 y = self.average(*latents) + noise * eps
-            scale = self.meter.scale
-            return y, scale * self.meter.score(scale * y)
+            scale, limit = self.meter.scale, rule.max_score
+            return y, (scale * self.meter.score(scale * y)).clamp(-limit, limit)
 
         return look
 
@@ -271,17 +279,14 @@ class _Players:
             value.copy_(kept)
 
 
-def first_bad_step(trace: Tensor, theta: Tensor) -> int | None:
-    """The first step (from 1) with a loss that is not finite, or the last step if theta is not finite after it.
+def first_bad_step(trace: Tensor) -> int | None:
+    """The first step (from 1) with a loss or a gradient that is not finite.
 
     Args:
-        trace: losses, shape ``(n_losses, n_steps)``.
-        theta: the parameters after these steps, shape ``(n,)``.
+        trace: losses and lengths of gradients, shape ``(n_values, n_steps)``.
     """
     bad = ~trace.isfinite().all(0)
-    if bad.any():
-        return int(bad.int().argmax()) + 1
-    return None if theta.isfinite().all() else trace.shape[1]
+    return int(bad.int().argmax()) + 1 if bad.any() else None
 
 
 def not_finite(bad_step: int, n_kept: int) -> str:
