@@ -136,21 +136,22 @@ class FittedAIS:
         return Draws(
             samples=x,
             log_weights=log_weights.to(x.dtype),
-            log_z=None if stopped else _log_mean(log_weights),
+            log_z=None if stopped else log_mean(log_weights),
             stopped=stopped,
             reason=reason,
             diagnostics={
                 "acceptance_rate": mean(rates),
-                "ess_share": _ess(log_weights) / n_samples,
+                "ess_share": effective_size(log_weights) / n_samples,
             },
         )
 
 
-def _ess(log_weights: Tensor) -> float:
+def effective_size(log_weights: Tensor) -> float:
+    """(sum w)^2 / sum w^2 of log weights ``(n,)``: the number of equally weighted draws that they are worth."""
     return math.exp(2 * log_weights.logsumexp(0).item() - (2 * log_weights).logsumexp(0).item())
 
 
-def _log_mean(log_weights: Tensor) -> Estimate | None:
+def log_mean(log_weights: Tensor) -> Estimate | None:
     """Log of the mean weight with its standard error by the delta method; None of a single weight."""
     n = len(log_weights)
     if n < 2:

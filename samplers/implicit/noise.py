@@ -113,6 +113,12 @@ def with_noise(x0: Tensor, noise: Level, generator: Generator, *, antithetic: bo
     return torch.cat([x0 + shift, x0 - shift]), torch.cat([eps, -eps])
 
 
+def falling_levels(highest: float, lowest: float, n_levels: int) -> Tensor:
+    """Levels evenly spaced in the log from ``highest`` down to ``lowest``, shape ``(n_levels,)``, float64."""
+    share = torch.linspace(0, 1, n_levels, dtype=torch.float64)
+    return highest ** (1 - share) * lowest**share
+
+
 def of_points(noise: Level, x: Tensor) -> Level:
     """s of every row of ``x`` as ``with_noise`` orders them."""
     return noise.repeat(len(x) // len(noise), 1) if isinstance(noise, Tensor) else noise
