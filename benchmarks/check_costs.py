@@ -86,6 +86,8 @@ def divergence(subject: SamplerSubject) -> str:
     for what, law in laws.items():
         try:
             run = subject.run(Broken(law))
+        except ModuleNotFoundError:
+            raise  # of a package that its rows need: no verdict
         except Exception as error:
             got = f"{type(error).__name__}: {error}"
             raise BrokenRule(f"a density that is {what} must be reported in stopped, got {got}") from error

@@ -23,6 +23,8 @@ def test_draw_time(name: str, benchmark: BenchmarkFixture) -> None:
             fitted = samplers.get(name).fit(meter, derive_generator(0, "fit"))
         except NotApplicableError as reason:
             pytest.skip(f"{name} on {TARGET}: {reason}")
+        except ModuleNotFoundError as error:
+            pytest.skip(f"{name} needs the package {error.name}")
     with meter.phase("draw"):
         draws = fitted.draw(N_SAMPLES, derive_generator(0, "draw"))
         timing = derive_generator(0, "timing")

@@ -238,7 +238,7 @@ class _Players:
                 raise NotApplicableError(f"needs second derivatives of log_prob, target has none: {error}") from error
             raise
         self.theta_gradient.zero_()
-        torch.autograd.backward(x0, self._clip_rows(gradient), inputs=self.layers)
+        torch.autograd.backward(x0, clipped_rows(gradient, self.training.clip_rows), inputs=self.layers)
         length = nn.utils.clip_grad_norm_(self.theta, self.training.clip_norm)
         self.sampler_adam.step()
         return loss.detach(), length
@@ -246,13 +246,6 @@ class _Players:
     def _x0(self, n: int) -> Tensor:
         x0: Tensor = self.sampler(*self.sampler.latents(n, self.generator))
         return x0
-
-    def _clip_rows(self, gradient: Tensor) -> Tensor:
-        length = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
-        moved = torch.where(length > 0, length, math.nan)  # rows without gradient do not count
-        longest = self.training.clip_rows * moved.nanmedian().nan_to_num(nan=0.0)
-        clipped: Tensor = gradient * (longest / length.clamp_min(torch.finfo(length.dtype).tiny)).clamp_max(1.0)
-        return clipped
 
     def watched(self, rule: Stopping, noise: float) -> Callable[[], tuple[Tensor, Tensor]]:
         """Draws of the moving average at the time of a call, always from the same latents, with the target's scores."""
@@ -277,6 +270,15 @@ class _Players:
         """Theta and its average as they were."""
         for value, kept in zip((self.theta, self.ema), snapshot, strict=True):
             value.copy_(kept)
+
+
+def clipped_rows(gradient: Tensor, multiple: float) -> Tensor:
+    """Rows ``(n, dim)`` shortened to a multiple of the median length of those that are not zero."""
+    length = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
+    moved = torch.where(length > 0, length, math.nan)  # rows without gradient do not count
+    longest = multiple * moved.nanmedian().nan_to_num(nan=0.0)
+    clipped: Tensor = gradient * (longest / length.clamp_min(torch.finfo(length.dtype).tiny)).clamp_max(1.0)
+    return clipped
 
 
 def first_bad_step(trace: Tensor) -> int | None:

@@ -1,0 +1,89 @@
+"""A normalising flow of rational-quadratic splines, built by zuko."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from ..targets.base import LOG_2PI
+from ..targets.checks import require_at_least, require_positive
+from ..targets.meter import Meter
+from .isolation import isolated_rng
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splines:
+    """Shape of a flow.
+
+    Coupling layers in turn move the even and the odd coordinates by monotonic splines on [-5, 5], which networks of
+    the other coordinates choose, so that both directions cost one pass. An affine map of every coordinate comes last.
+
+    Attributes:
+        n_layers: coupling layers.
+        width, depth: units per hidden layer and hidden layers of their networks.
+        n_bins: of a spline.
+        start_scale: standard deviation of the untrained flow, which is normal, in units of the target's scale.
+
+    References: C. Durkan et al., Neural Spline Flows, NeurIPS 2019, arXiv 1906.04032; zuko, F. Rozet et al. (2022).
+    """
+
+    n_layers: int = 6
+    width: int = 64
+    depth: int = 2
+    n_bins: int = 8
+    start_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_at_least(1, n_layers=self.n_layers, width=self.width, depth=self.depth)
+        require_at_least(2, n_bins=self.n_bins)
+        require_positive(start_scale=self.start_scale)
+
+    def build(self, meter: Meter, generator: Generator) -> "SplineFlow":
+        """An untrained flow.
+
+        Raises:
+            ModuleNotFoundError: if zuko is not installed.
+        """
+        from zuko.flows import NICE
+        from zuko.nn import MLP
+        from zuko.transforms import MonotonicRQSTransform
+
+        with isolated_rng(generator):
+            coupling = NICE(
+                meter.dim,
+                transforms=self.n_layers,
+                hidden_features=[self.width] * self.depth,
+                activation=nn.SiLU,
+                univariate=MonotonicRQSTransform,
+                shapes=[(self.n_bins,), (self.n_bins,), (self.n_bins - 1,)],
+            ).transform
+        for part in coupling.modules():
+            if isinstance(part, MLP):  # a last layer of zeros makes every spline the identity
+                nn.init.zeros_(part[-1].weight)
+                nn.init.zeros_(part[-1].bias)
+        log_sd = torch.full((meter.dim,), math.log(self.start_scale))
+        return SplineFlow(coupling, log_sd).to(device=meter.device, dtype=meter.dtype)
+
+
+class SplineFlow(nn.Module):
+    """y = shift + sd T^-1(z), z ~ N(0, I), with T the map of zuko from data to latents."""
+
+    def __init__(self, coupling: Any, log_sd: Tensor) -> None:
+        super().__init__()
+        self.coupling = coupling
+        self.shift = nn.Parameter(torch.zeros_like(log_sd))
+        self.log_sd = nn.Parameter(log_sd)
+
+    def push(self, z: Tensor) -> Tensor:
+        """Latents to points, both of shape ``(n, dim)``."""
+        u: Tensor = self.coupling().inv(z)
+        return self.shift + self.log_sd.exp() * u
+
+    def log_density(self, y: Tensor) -> Tensor:
+        """log N(T(u); 0, I) + log |det dT / du| - sum log sd, u = (y - shift) / sd; ``(n, dim)`` to ``(n,)``."""
+        u = (y - self.shift) * (-self.log_sd).exp()
+        z, log_det = self.coupling().call_and_ladj(u)
+        log_density: Tensor = log_det - 0.5 * (z.square().sum(-1) + y.shape[-1] * LOG_2PI) - self.log_sd.sum()
+        return log_density
