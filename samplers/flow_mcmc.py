@@ -11,7 +11,7 @@ from ..targets.checks import require_at_least
 from ..targets.meter import Meter
 from .adaptation import StepAdaptation
 from .base import FittedSampler, Kernel, State, register_sampler
-from .chains import LongChains, Mode, RestartedChains, Walk, check_schedule, worse_stop
+from .chains import LongChains, Mode, RestartedChains, Walk, check_schedule
 from .density_model import DensityModel, latents
 from .descent import Descent, descend
 from .implicit.fitted import mean_losses
@@ -84,8 +84,8 @@ class FlowMCMC:
         walk = Walk(learning.x, meter, generator)
         if fit.stopped is None:
             walk.go(kernel, self.burn_in)
-        stopped, reason = worse_stop(walk.stopped, walk.reason, fit.stopped, fit.reason)
-        return LongChains(self, kernel, meter, diagnostics, walk.x, stopped, reason)
+        end = fit if fit.stopped else walk
+        return LongChains(self, kernel, meter, diagnostics, walk.x, end.stopped, end.reason)
 
 
 @dataclass(frozen=True)

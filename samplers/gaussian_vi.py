@@ -20,7 +20,8 @@ from .descent import Descent, descend
 class GaussianVI:
     """The normal law q = N(m, L L^T) of least KL(q, p), by path gradients through x = m + L z.
 
-    It is exact on a Gaussian; elsewhere it is too narrow as a rule, and keeps to one of two separate modes.
+    It is exact on a Gaussian; elsewhere it is too narrow as a rule. Of separate modes it keeps to one, or from a wide
+    start lies across them, a local optimum.
 
     Attributes:
         descent: steps of Adam on m, the logarithms of L's diagonal and what is below it, in coordinates x / scale.
