@@ -46,7 +46,7 @@ class FlowMCMC:
     """
 
     splines: Splines = field(default_factory=Splines)
-    descent: Descent = field(default_factory=Descent)
+    descent: Descent = field(default_factory=partial(Descent, n_steps=2_000))
     moves: Moves = field(default_factory=partial(Moves, method="mala", acceptance=0.574, min_step=0.1))
     n_local: int = 3
     mode: Mode = "restart"

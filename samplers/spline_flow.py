@@ -46,9 +46,9 @@ class Splines:
         Raises:
             ModuleNotFoundError: if zuko is not installed.
         """
-        from zuko.flows import NICE
-        from zuko.nn import MLP
-        from zuko.transforms import MonotonicRQSTransform
+        from zuko.flows import NICE  # pyright: ignore[reportMissingImports]
+        from zuko.nn import MLP  # pyright: ignore[reportMissingImports]
+        from zuko.transforms import MonotonicRQSTransform  # pyright: ignore[reportMissingImports]
 
         with isolated_rng(generator):
             coupling = NICE(
