@@ -53,7 +53,7 @@ class Laplace:
         """
         climbs = Climbs(meter)
         starts = meter.start(self.n_starts, generator) / meter.scale
-        mean, precision = starts[0], torch.eye(meter.dim, device=meter.device, dtype=torch.float64)
+        precision = torch.eye(meter.dim, device=meter.device, dtype=torch.float64)
         stopped: Stopped | None = None
         reason = ""
         try:
@@ -65,29 +65,38 @@ class Laplace:
                 precision = negative_hessian(climbs.best, meter)
         except BudgetReached as error:
             stopped, reason = "budget", f"before the Hessian at the mode: {error}"
-        if climbs.best is not None:
-            mean = climbs.best
         if not precision.isfinite().all():
             precision = torch.eye(meter.dim).to(precision)
             stopped, reason = "diverged", "Hessian at the mode not finite"
-        values, vectors = torch.linalg.eigh(precision)
-        least = 1 / meter.dim
-        if stopped is None and (values < least).any():
-            stopped = "diverged" if values[0] < -least else None
+        mean = starts[0] if climbs.best is None else climbs.best
+        model, values = normal_of(mean, precision, least=1 / meter.dim)
+        n_raised = int((values < 1 / meter.dim).sum())
+        if stopped is None and n_raised:
+            stopped = "diverged" if values[0] < -1 / meter.dim else None
             what = "the highest point found is no maximum" if stopped else "flat directions at the mode"
-            reason = f"{what}: {int((values < least).sum())} eigenvalues of the precision raised, least {values[0]:.3g}"
-        root = vectors / values.clamp(min=least).sqrt()  # covariance = root root^T, and R of root^T = Q R is its factor
-        upper = torch.linalg.qr(root.T).R
-        factor = (upper.T * upper.diagonal().sign()).to(mean)
+            reason = f"{what}: {n_raised} eigenvalues of the precision raised, least {values[0]:.3g}"
         notes = {
-            "highest_log_prob": climbs.log_prob if climbs.best is not None else None,
+            "highest_log_prob": None if climbs.best is None else climbs.log_prob,
             "log_prob_of_climbs": climbs.tops,
             "least_eigenvalue": values[0].item(),
+            "n_raised": n_raised,
         }
         nothing = torch.zeros(1, 0, device=meter.device, dtype=meter.dtype)
-        return FittedDensity(
-            Normal(mean, factor), meter, weighted=False, fit=Descended(nothing, stopped, reason), notes=notes
-        )
+        return FittedDensity(model, meter, weighted=False, fit=Descended(nothing, stopped, reason), notes=notes)
+
+
+def normal_of(mean: Tensor, precision: Tensor, least: float) -> tuple[Normal, Tensor]:
+    """The normal law of a precision whose eigenvalues below ``least`` are raised to it, and the eigenvalues before.
+
+    Args:
+        mean: shape ``(dim,)``.
+        precision: symmetric, shape ``(dim, dim)``, float64.
+        least: positive.
+    """
+    values, vectors = torch.linalg.eigh(precision)
+    root = vectors / values.clamp(min=least).sqrt()  # covariance = root root^T = R^T R with root^T = Q R
+    upper = torch.linalg.qr(root.T).R
+    return Normal(mean, (upper.T * upper.diagonal().sign()).to(mean)), values
 
 
 class Climbs:

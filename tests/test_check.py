@@ -67,6 +67,14 @@ def test_samplers_pass(name: str) -> None:
     assert len(found) == 1 + len(check_sampler.CHECKS)
 
 
+def test_a_sampler_of_one_normal_law_is_not_asked_for_two_modes() -> None:
+    subject = SamplerSubject.registered("laplace")
+    checks = [check_sampler.moments_of_gaussian2, check_sampler.moments_of_mog2, check_sampler.density]
+    found = list(findings("sampler", "laplace@1", lambda: subject, checks))
+    assert [finding.verdict for finding in found] == ["pass", "pass", "not_applicable", "pass"]
+    assert found[2].reason == "it states that its draws follow one normal law, which mog2 is not"
+
+
 def test_what_is_not_broken_passes() -> None:
     subject = broken()
     checks = [check for check in check_sampler.CHECKS if check is not check_sampler.another_process]
