@@ -45,7 +45,7 @@ class FAB:
     """
 
     splines: Splines = field(default_factory=Splines)
-    descent: Descent = field(default_factory=partial(Descent, n_steps=4_000))
+    descent: Descent = field(default_factory=Descent)
     n_temperatures: int = 2
     n_moves: int = 1
     moves: Moves = field(default_factory=partial(Moves, max_leapfrog=5, acceptance=0.65))

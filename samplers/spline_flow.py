@@ -17,8 +17,8 @@ from .isolation import isolated_rng
 class Splines:
     """Shape of a flow.
 
-    Coupling layers in turn move the even and the odd coordinates by monotonic splines on [-5, 5], which networks of
-    the other coordinates choose, so that both directions cost one pass. An affine map of every coordinate comes last.
+    Every coupling layer moves a half of the coordinates by monotonic splines on [-5, 5], which a network of the other
+    half chooses, so that both directions cost one pass. An affine map of every coordinate comes last.
 
     Attributes:
         n_layers: coupling layers.
@@ -29,7 +29,7 @@ class Splines:
     References: C. Durkan et al., Neural Spline Flows, NeurIPS 2019, arXiv 1906.04032; zuko, F. Rozet et al. (2022).
     """
 
-    n_layers: int = 6
+    n_layers: int = 8
     width: int = 64
     depth: int = 2
     n_bins: int = 8
@@ -46,25 +46,41 @@ class Splines:
         Raises:
             ModuleNotFoundError: if zuko is not installed.
         """
-        from zuko.flows import NICE  # pyright: ignore[reportMissingImports]
+        from zuko.flows.coupling import GeneralCouplingTransform  # pyright: ignore[reportMissingImports]
+        from zuko.lazy import LazyComposedTransform  # pyright: ignore[reportMissingImports]
         from zuko.nn import MLP  # pyright: ignore[reportMissingImports]
         from zuko.transforms import MonotonicRQSTransform  # pyright: ignore[reportMissingImports]
 
         with isolated_rng(generator):
-            coupling = NICE(
-                meter.dim,
-                transforms=self.n_layers,
-                hidden_features=[self.width] * self.depth,
-                activation=nn.SiLU,
-                univariate=MonotonicRQSTransform,
-                shapes=[(self.n_bins,), (self.n_bins,), (self.n_bins - 1,)],
-            ).transform
+            coupling = LazyComposedTransform(
+                *(
+                    GeneralCouplingTransform(
+                        meter.dim,
+                        mask=half(meter.dim, layer),
+                        univariate=MonotonicRQSTransform,
+                        shapes=[(self.n_bins,), (self.n_bins,), (self.n_bins - 1,)],
+                        hidden_features=[self.width] * self.depth,
+                        activation=nn.SiLU,
+                    )
+                    for layer in range(self.n_layers)
+                )
+            )
         for part in coupling.modules():
             if isinstance(part, MLP):  # a last layer of zeros makes every spline the identity
                 nn.init.zeros_(part[-1].weight)
                 nn.init.zeros_(part[-1].bias)
         log_sd = torch.full((meter.dim,), math.log(self.start_scale))
         return SplineFlow(coupling, log_sd).to(device=meter.device, dtype=meter.dtype)
+
+
+def half(dim: int, layer: int) -> Tensor:
+    """Which coordinates a layer leaves, shape ``(dim,)``: by a binary digit of their index, and in turn the others.
+
+    The digit goes up from layer to layer, so that any two of 2^k coordinates are in different halves of 2k layers: of
+    two that are always in one half, neither could follow the other.
+    """
+    digit = (layer // 2) % max(1, (dim - 1).bit_length())
+    return (torch.arange(dim) >> digit) % 2 == layer % 2
 
 
 class SplineFlow(nn.Module):

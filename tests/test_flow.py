@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from samplerbench import samplers, targets
 from samplerbench.samplers.density_model import FittedDensity, latents, log_density_and_score
-from samplerbench.samplers.spline_flow import SplineFlow, Splines
+from samplerbench.samplers.spline_flow import SplineFlow, Splines, half
 from samplerbench.targets import Budget, Meter, Target
 
 pytest.importorskip("zuko")
@@ -33,6 +33,17 @@ def bent(dim: int, by: float = 0.3) -> SplineFlow:
         for parameter in flow.parameters():
             parameter.add_(by * torch.randn(parameter.shape, generator=generator(1), dtype=torch.float64))
     return flow.requires_grad_(False)
+
+
+@pytest.mark.parametrize("dim", [2, 3, 10, 16])
+def test_any_two_coordinates_are_parted_by_a_layer_and_every_one_is_moved(dim: int) -> None:
+    masks = torch.stack([half(dim, layer) for layer in range(8)])
+    parted = (masks[:, :, None] != masks[:, None, :]).any(0)
+    assert torch.equal(parted, ~torch.eye(dim, dtype=torch.bool))
+    for even, odd in zip(masks[::2], masks[1::2], strict=True):
+        assert torch.equal(even, ~odd)
+        assert even.any()
+        assert odd.any()
 
 
 @pytest.mark.parametrize("dim", [1, 2, 5])
