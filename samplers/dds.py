@@ -83,15 +83,15 @@ class DDS:
     def fit(self, meter: Meter, generator: Generator) -> FittedSampler:
         """Train the drift; where the budget ends, what it was before the step that could not be paid.
 
-        Where a loss or the drift is not finite, the state of the last look is kept.
+        Where a loss or a gradient is not finite, the state of the last look is kept.
         """
         chain = Chain.of(self, meter)
         drift = Drift(self.network, chain, meter, generator)
         theta, gradient = flatten(drift.parameters())
         adam = torch.optim.Adam([theta], self.step_size, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, self.n_steps)
-        trace = torch.zeros(1, self.n_steps, device=meter.device, dtype=torch.float64)
-        kept, n_kept, n_steps = theta.clone(), 0, 0
+        trace = theta.new_zeros(2, self.n_steps, dtype=torch.float64)  # losses, and lengths of gradients
+        kept, n_kept, n_steps, n_finite = theta.clone(), 0, 0, 0
         stopped: Stopped | None = None
         reason = ""
         while n_steps < self.n_steps and stopped is None:
@@ -100,21 +100,23 @@ class DDS:
                 loss = log_variance(drift, paths, self.clip_paths)
                 gradient.zero_()
                 torch.autograd.backward(loss)
-                nn.utils.clip_grad_norm_(theta, self.clip_norm)
+                length = nn.utils.clip_grad_norm_(theta, self.clip_norm)
                 adam.step()
                 schedule.step()
-                trace[0, n_steps] = loss.detach()
+                trace[:, n_steps] = torch.stack([loss.detach(), length])
                 n_steps += 1
             except BudgetReached as limit:
                 stopped, reason = "budget", f"after {n_steps} of {self.n_steps} steps: {limit}"
             if n_steps % LOOK_EVERY == 0 or n_steps == self.n_steps or stopped is not None:
-                bad_step = first_bad_step(trace[:, :n_steps], theta)
+                bad_step = first_bad_step(trace[:, :n_steps])
+                n_finite = n_steps if bad_step is None else bad_step - 1
                 if bad_step is None:
                     kept, n_kept = theta.clone(), n_steps
                 else:
                     stopped, reason = "diverged", not_finite(bad_step, n_kept)
                     theta.copy_(kept)
-        return FittedDDS(chain, drift.requires_grad_(False), trace[:, :n_kept], stopped, reason)
+        notes = {"n_steps": n_kept, **mean_losses(trace[:1, :n_finite], "log_variance")}
+        return FittedDDS(chain, drift.requires_grad_(False), notes, stopped, reason)
 
 
 class Leg(NamedTuple):
@@ -270,18 +272,13 @@ def log_variance(drift: nn.Module, paths: Paths, clip: float = math.inf) -> Tens
 
 @dataclass(frozen=True)
 class FittedDDS:
-    """A chain with its drift, and the losses of training."""
+    """A chain with its drift, and the losses of training in its diagnostics."""
 
     chain: Chain
     drift: Drift
-    trace: Tensor  # (1, n_steps)
+    diagnostics: Mapping[str, object]
     fit_stopped: Stopped | None
     fit_reason: str
-
-    @property
-    def diagnostics(self) -> Mapping[str, object]:
-        """Of training."""
-        return mean_losses(self.trace, "log_variance")
 
     def draw(self, n_samples: int, generator: Generator, start: Tensor | None = None) -> Draws:
         """The ends of ``n_samples`` paths with their log weights and the estimate of log Z.

@@ -17,7 +17,6 @@ from ..targets.meter import BudgetReached, Meter
 from .ais import log_mean
 from .base import refuse_start
 from .descent import Descended
-from .implicit.fitted import mean_losses
 from .implicit.trainer import clipped_rows
 
 BLOCK = 2**13  # points at once in draws and densities
@@ -95,7 +94,7 @@ class FittedDensity:
     @property
     def diagnostics(self) -> Mapping[str, object]:
         """Steps of training, the losses as means over consecutive blocks of steps, and what the method notes."""
-        return {**({} if self.loss is None else mean_losses(self.fit.trace, self.loss)), **self.notes}
+        return {**({} if self.loss is None else self.fit.losses(self.loss)), **self.notes}
 
     def draw(self, n_samples: int, generator: Generator, start: Tensor | None = None) -> Draws:
         """Exactly ``n_samples`` draws; without weights where the budget cannot pay them or none is finite.

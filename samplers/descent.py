@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..targets.checks import require_at_least, require_positive
 from ..targets.draws import Stopped
 from ..targets.meter import BudgetReached
+from .implicit.fitted import mean_losses
 from .implicit.flat import flatten
 from .implicit.trainer import LOOK_EVERY, first_bad_step, not_finite
 from .kernels import Diverged, stopped_by
@@ -42,13 +43,19 @@ class Descended:
     """How a training went.
 
     Attributes:
-        trace: losses of the steps behind the parameters, shape ``(1, n_steps)``.
+        n_steps: behind the parameters.
+        trace: losses, shape ``(1, n)``; where one or a gradient was not finite, of all steps before it.
         stopped, reason: as in Draws.
     """
 
+    n_steps: int
     trace: Tensor
     stopped: Stopped | None = None
     reason: str = ""
+
+    def losses(self, name: str) -> dict[str, object]:
+        """Diagnostics: the steps, and the losses as means over consecutive blocks of steps."""
+        return {"n_steps": self.n_steps, **mean_losses(self.trace, name)}
 
 
 def descend(parameters: Sequence[Tensor], backward: Callable[[int], Tensor], descent: Descent) -> Descended:
@@ -65,25 +72,26 @@ def descend(parameters: Sequence[Tensor], backward: Callable[[int], Tensor], des
     """
     theta, gradient = flatten(parameters)
     adam = torch.optim.Adam([theta], fused=True)
-    trace = theta.new_zeros(1, descent.n_steps)
-    kept, n_kept, n_steps = theta.clone(), 0, 0
+    trace = theta.new_zeros(2, descent.n_steps)  # losses, and lengths of gradients
+    kept, n_kept, n_steps, n_finite = theta.clone(), 0, 0, 0
     stopped: Stopped | None = None
     reason = ""
     while n_steps < descent.n_steps and stopped is None:
         adam.param_groups[0]["lr"] = 0.5 * descent.step_size * (1 + math.cos(math.pi * n_steps / descent.n_steps))
         gradient.zero_()
         try:
-            trace[0, n_steps] = backward(n_steps)
-            nn.utils.clip_grad_norm_(theta, descent.clip_norm)
+            loss = backward(n_steps)
+            trace[:, n_steps] = torch.stack([loss, nn.utils.clip_grad_norm_(theta, descent.clip_norm)])
             adam.step()
             n_steps += 1
         except (BudgetReached, Diverged) as error:
             stopped, reason = stopped_by(error), f"after {n_steps} of {descent.n_steps} steps: {error}"
         if n_steps % LOOK_EVERY == 0 or n_steps == descent.n_steps or stopped is not None:
-            bad_step = first_bad_step(trace[:, :n_steps], theta)
+            bad_step = first_bad_step(trace[:, :n_steps])
+            n_finite = n_steps if bad_step is None else bad_step - 1
             if bad_step is None:
                 kept, n_kept = theta.clone(), n_steps
             else:
                 stopped, reason = "diverged", not_finite(bad_step, n_kept)
                 theta.copy_(kept)
-    return Descended(trace[:, :n_kept], stopped, reason)
+    return Descended(n_kept, trace[:1, :n_finite], stopped, reason)

@@ -14,7 +14,6 @@ from .base import FittedSampler, Kernel, State, register_sampler
 from .chains import LongChains, Mode, RestartedChains, Walk, check_schedule
 from .density_model import DensityModel, latents
 from .descent import Descent, descend
-from .implicit.fitted import mean_losses
 from .kernels import accept, finite, uniform_like
 from .moves import FIRST_STEP, MIN_SPREAD, Moves
 from .spline_flow import Splines
@@ -74,7 +73,7 @@ class FlowMCMC:
         kernel = learning.kernel(learning.adaptation.frozen())
         every = math.ceil(max(1, len(learning.jump_rates)) / TRACE_LENGTH)
         diagnostics = {
-            **mean_losses(fit.trace, "negative_log_density"),
+            **fit.losses("negative_log_density"),
             "step_size": kernel.step,
             "acceptance_rate": learning.adaptation.acceptance_rate,
             "jump_acceptance_trace": learning.jump_rates[::every],

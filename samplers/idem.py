@@ -84,14 +84,15 @@ class IDEM:
     def fit(self, meter: Meter, generator: Generator) -> FittedSampler:
         """Train; where the budget ends, the network is that of the step before.
 
-        Where a loss or the network is not finite, the state of the last look is kept.
+        Where a loss or a gradient is not finite, the state of the last look is kept.
         """
         network = NoisedScore(self.network, meter, generator)
         theta, gradient = flatten(network.parameters())
         adam = torch.optim.Adam([theta], self.step_size, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, self.n_steps)
         buffer = torch.empty(0, meter.dim, device=meter.device, dtype=meter.dtype)
-        trace, kept, n_kept, n_steps = torch.zeros(1, self.n_steps, device=meter.device), theta.clone(), 0, 0
+        trace = theta.new_zeros(2, self.n_steps)  # losses, and lengths of gradients
+        kept, n_kept, n_steps, n_finite = theta.clone(), 0, 0, 0
         stopped: Stopped | None = None
         reason = ""
         while n_steps < self.n_steps and stopped is None:
@@ -108,18 +109,20 @@ class IDEM:
                 torch.autograd.backward(loss)
                 adam.step()
                 schedule.step()
-                trace[0, n_steps] = loss.detach()
+                trace[:, n_steps] = torch.stack([loss.detach(), torch.linalg.vector_norm(gradient)])
                 n_steps += 1
             except BudgetReached as limit:
                 stopped, reason = "budget", f"after {n_steps} of {self.n_steps} steps: {limit}"
             if n_steps % LOOK_EVERY == 0 or n_steps == self.n_steps or stopped is not None:
-                bad_step = first_bad_step(trace[:, :n_steps], theta)
+                bad_step = first_bad_step(trace[:, :n_steps])
+                n_finite = n_steps if bad_step is None else bad_step - 1
                 if bad_step is None:
                     kept, n_kept = theta.clone(), n_steps
                 else:
                     stopped, reason = "diverged", not_finite(bad_step, n_kept)
                     theta.copy_(kept)
-        return FittedIDEM(self, meter, network.requires_grad_(False), trace[:, :n_kept], stopped, reason)
+        notes = {"n_steps": n_kept, **mean_losses(trace[:1, :n_finite], "matching_loss")}
+        return FittedIDEM(self, meter, network.requires_grad_(False), notes, stopped, reason)
 
 
 def noised(buffer: Tensor, config: IDEM, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -174,19 +177,14 @@ def reversed_diffusion(config: IDEM, network: nn.Module, n: int, meter: Meter, g
 
 @dataclass(frozen=True)
 class FittedIDEM:
-    """Scores of the noised target, and the losses of training."""
+    """Scores of the noised target, and the losses of training in the diagnostics."""
 
     config: IDEM
     meter: Meter
     network: NoisedScore
-    trace: Tensor  # (1, n_steps)
+    diagnostics: Mapping[str, object]
     stopped: Stopped | None
     reason: str
-
-    @property
-    def diagnostics(self) -> Mapping[str, object]:
-        """Of training."""
-        return mean_losses(self.trace, "matching_loss")
 
     def draw(self, n_samples: int, generator: Generator, start: Tensor | None = None) -> Draws:
         """Independent draws; ValueError if ``start`` is given or ``n_samples`` below 1."""

@@ -82,7 +82,7 @@ class Laplace:
             "n_raised": n_raised,
         }
         nothing = torch.zeros(1, 0, device=meter.device, dtype=meter.dtype)
-        return FittedDensity(model, meter, weighted=False, fit=Descended(nothing, stopped, reason), notes=notes)
+        return FittedDensity(model, meter, weighted=False, fit=Descended(0, nothing, stopped, reason), notes=notes)
 
 
 def normal_of(mean: Tensor, precision: Tensor, least: float) -> tuple[Normal, Tensor]:
