@@ -242,14 +242,18 @@ class Paths:
     def along(cls, chain: Chain, drift: nn.Module, n: int, generator: Generator) -> "Paths":
         """``n`` paths of the chain; BudgetReached if they cannot be paid."""
         legs = list(chain.legs(chain.start(n, generator), drift, generator))
-        parts = ([leg.y for leg in legs], [leg.score for leg in legs], [leg.c + leg.eps for leg in legs])
-        return cls(*map(torch.stack, parts), chain.log_ratio(legs[-1].end))
+        return cls(
+            y=torch.stack([leg.y for leg in legs]),
+            score=torch.stack([leg.score for leg in legs]),
+            push=torch.stack([leg.c + leg.eps for leg in legs]),
+            log_ratio=chain.log_ratio(legs[-1].end),
+        )
 
     def log_weights(self, drift: nn.Module) -> Tensor:
         """Log weights of these paths for the law of the chain under ``drift``, shape ``(n,)``, float64."""
         n_levels, n, dim = self.y.shape
         k = torch.arange(n_levels, device=self.y.device).repeat_interleave(n)
-        c = drift(self.y.view(-1, dim), self.score.view(-1, dim), k[:, None]).view_as(self.y)
+        c: Tensor = drift(self.y.view(-1, dim), self.score.view(-1, dim), k[:, None]).view_as(self.y)
         return self.log_ratio - (c * (self.push - 0.5 * c)).sum(-1).double().sum(0)
 
 

@@ -73,5 +73,5 @@ class Normal(nn.Module):
 
     def log_density(self, y: Tensor) -> Tensor:
         """Normalised, ``(n, dim)`` to ``(n,)``."""
-        z = torch.linalg.solve_triangular(self.factor, (y - self.mean).T, upper=False)
+        z: Tensor = torch.linalg.solve_triangular(self.factor, (y - self.mean).T, upper=False)
         return -0.5 * (z.square().sum(0) + len(self.mean) * LOG_2PI) - self.log_diagonal.sum()
