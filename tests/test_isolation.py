@@ -51,3 +51,10 @@ def test_the_seed_is_given_to_libraries_that_take_one() -> None:
     with isolated_rng(derive_generator(0)) as seed, isolated_rng(derive_generator(1)) as other:
         assert 0 <= seed < 2**31
         assert seed != other
+
+
+def test_devices_that_are_not_restored_are_not_reseeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    reseeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", reseeded.append)
+    inside(0)
+    assert not reseeded
