@@ -28,7 +28,7 @@ from .implicit.fitted import mean_losses
 from .implicit.flat import flatten
 from .implicit.networks import MLP, Network
 from .implicit.noise import falling_levels
-from .implicit.trainer import LOOK_EVERY, first_bad_step, not_finite
+from .implicit.trainer import LOOK_EVERY, LastLook
 from .kernels import shortened
 
 
@@ -91,7 +91,7 @@ class DDS:
         adam = torch.optim.Adam([theta], self.step_size, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, self.n_steps)
         trace = theta.new_zeros(2, self.n_steps, dtype=torch.float64)  # losses, and lengths of gradients
-        kept, n_kept, n_steps, n_finite = theta.clone(), 0, 0, 0
+        last, n_steps = LastLook(theta), 0
         stopped: Stopped | None = None
         reason = ""
         while n_steps < self.n_steps and stopped is None:
@@ -108,14 +108,10 @@ class DDS:
             except BudgetReached as limit:
                 stopped, reason = "budget", f"after {n_steps} of {self.n_steps} steps: {limit}"
             if n_steps % LOOK_EVERY == 0 or n_steps == self.n_steps or stopped is not None:
-                bad_step = first_bad_step(trace[:, :n_steps])
-                n_finite = n_steps if bad_step is None else bad_step - 1
-                if bad_step is None:
-                    kept, n_kept = theta.clone(), n_steps
-                else:
-                    stopped, reason = "diverged", not_finite(bad_step, n_kept)
-                    theta.copy_(kept)
-        notes = {"n_steps": n_kept, **mean_losses(trace[:1, :n_finite], "log_variance")}
+                not_kept = last.look(trace[:, :n_steps])
+                if not_kept:
+                    stopped, reason = "diverged", not_kept
+        notes = {"n_steps": last.n_steps, **mean_losses(trace[:1, : last.n_finite], "log_variance")}
         return FittedDDS(chain, drift.requires_grad_(False), notes, stopped, reason)
 
 

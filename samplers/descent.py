@@ -12,7 +12,7 @@ from ..targets.draws import Stopped
 from ..targets.meter import BudgetReached
 from .implicit.fitted import mean_losses
 from .implicit.flat import flatten
-from .implicit.trainer import LOOK_EVERY, first_bad_step, not_finite
+from .implicit.trainer import LOOK_EVERY, LastLook
 from .kernels import Diverged, stopped_by
 
 
@@ -73,7 +73,7 @@ def descend(parameters: Sequence[Tensor], backward: Callable[[int], Tensor], des
     theta, gradient = flatten(parameters)
     adam = torch.optim.Adam([theta], fused=True)
     trace = theta.new_zeros(2, descent.n_steps)  # losses, and lengths of gradients
-    kept, n_kept, n_steps, n_finite = theta.clone(), 0, 0, 0
+    last, n_steps = LastLook(theta), 0
     stopped: Stopped | None = None
     reason = ""
     while n_steps < descent.n_steps and stopped is None:
@@ -87,11 +87,7 @@ def descend(parameters: Sequence[Tensor], backward: Callable[[int], Tensor], des
         except (BudgetReached, Diverged) as error:
             stopped, reason = stopped_by(error), f"after {n_steps} of {descent.n_steps} steps: {error}"
         if n_steps % LOOK_EVERY == 0 or n_steps == descent.n_steps or stopped is not None:
-            bad_step = first_bad_step(trace[:, :n_steps])
-            n_finite = n_steps if bad_step is None else bad_step - 1
-            if bad_step is None:
-                kept, n_kept = theta.clone(), n_steps
-            else:
-                stopped, reason = "diverged", not_finite(bad_step, n_kept)
-                theta.copy_(kept)
-    return Descended(n_kept, trace[:1, :n_finite], stopped, reason)
+            not_kept = last.look(trace[:, :n_steps])
+            if not_kept:
+                stopped, reason = "diverged", not_kept
+    return Descended(last.n_steps, trace[:1, : last.n_finite], stopped, reason)

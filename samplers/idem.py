@@ -22,7 +22,7 @@ from .implicit.fitted import mean_losses
 from .implicit.flat import flatten
 from .implicit.networks import Network, NoisedScore
 from .implicit.noise import falling_levels
-from .implicit.trainer import LOOK_EVERY, first_bad_step, not_finite
+from .implicit.trainer import LOOK_EVERY, LastLook
 from .kernels import shortened
 
 BLOCK = 2**14  # draws at once
@@ -92,7 +92,7 @@ class IDEM:
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, self.n_steps)
         buffer = torch.empty(0, meter.dim, device=meter.device, dtype=meter.dtype)
         trace = theta.new_zeros(2, self.n_steps)  # losses, and lengths of gradients
-        kept, n_kept, n_steps, n_finite = theta.clone(), 0, 0, 0
+        last, n_steps = LastLook(theta), 0
         stopped: Stopped | None = None
         reason = ""
         while n_steps < self.n_steps and stopped is None:
@@ -114,14 +114,10 @@ class IDEM:
             except BudgetReached as limit:
                 stopped, reason = "budget", f"after {n_steps} of {self.n_steps} steps: {limit}"
             if n_steps % LOOK_EVERY == 0 or n_steps == self.n_steps or stopped is not None:
-                bad_step = first_bad_step(trace[:, :n_steps])
-                n_finite = n_steps if bad_step is None else bad_step - 1
-                if bad_step is None:
-                    kept, n_kept = theta.clone(), n_steps
-                else:
-                    stopped, reason = "diverged", not_finite(bad_step, n_kept)
-                    theta.copy_(kept)
-        notes = {"n_steps": n_kept, **mean_losses(trace[:1, :n_finite], "matching_loss")}
+                not_kept = last.look(trace[:, :n_steps])
+                if not_kept:
+                    stopped, reason = "diverged", not_kept
+        notes = {"n_steps": last.n_steps, **mean_losses(trace[:1, : last.n_finite], "matching_loss")}
         return FittedIDEM(self, meter, network.requires_grad_(False), notes, stopped, reason)
 
 

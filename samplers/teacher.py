@@ -14,7 +14,7 @@ from .implicit.fitted import mean_losses
 from .implicit.flat import flatten
 from .implicit.networks import Network, NoisedScore, require_hidden_only
 from .implicit.teaching import Teaching, teach
-from .implicit.trainer import LOOK_EVERY, first_bad_step, not_finite
+from .implicit.trainer import LOOK_EVERY, LastLook
 
 CURVATURE = 7.0  # rho of the levels: s^(1 / rho) is evenly spaced
 LOG_LEVEL_MEAN, LOG_LEVEL_SD = -1.2, 1.2  # of the levels in training
@@ -70,7 +70,7 @@ class Teacher:
         adam = torch.optim.Adam([theta], self.step_size, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, self.n_steps)
         trace = points.new_zeros(2, self.n_steps)  # losses, and lengths of gradients
-        stopped, reason, kept, n_kept, n_finite = taught.stopped, taught.reason, theta.clone(), 0, 0
+        stopped, reason, last = taught.stopped, taught.reason, LastLook(theta)
         for n_steps in range(1, self.n_steps + 1 if stopped != "diverged" else 0):
             rows = torch.randint(len(points), (self.batch_size,), generator=generator, device=points.device)
             loss = denoising_loss(network, points[rows], generator)
@@ -80,15 +80,16 @@ class Teacher:
             schedule.step()
             trace[:, n_steps - 1] = torch.stack([loss.detach(), torch.linalg.vector_norm(gradient)])
             if n_steps % LOOK_EVERY == 0 or n_steps == self.n_steps:
-                bad_step = first_bad_step(trace[:, :n_steps])
-                n_finite = n_steps if bad_step is None else bad_step - 1
-                if bad_step is not None:
-                    theta.copy_(kept)
-                    stopped, reason = "diverged", not_finite(bad_step, n_kept)
+                not_kept = last.look(trace[:, :n_steps])
+                if not_kept:
+                    stopped, reason = "diverged", not_kept
                     break
-                kept, n_kept = theta.clone(), n_steps
         network.requires_grad_(False)
-        notes = {"n_steps": n_kept, **mean_losses(trace[:1, :n_finite], "denoising_loss"), **taught.diagnostics}
+        notes = {
+            "n_steps": last.n_steps,
+            **mean_losses(trace[:1, : last.n_finite], "denoising_loss"),
+            **taught.diagnostics,
+        }
         return FittedTeacher(self, network, mean, sd, notes, stopped, reason)
 
 

@@ -1,4 +1,7 @@
-"""Parameters as one vector, so that an optimiser's step is one pass over memory and not one call per layer."""
+"""Parameters as one vector, so that an optimiser's step is one pass over memory and not one call per layer.
+
+Autograd no longer notices that they change between a forward and a backward pass. A deepcopy is not flat.
+"""
 
 from collections.abc import Iterable
 

@@ -294,3 +294,30 @@ def first_bad_step(trace: Tensor) -> int | None:
 def not_finite(bad_step: int, n_kept: int) -> str:
     """The reason of a training that ends as diverged."""
     return f"loss or gradient not finite in step {bad_step}; the state after step {n_kept} is kept"
+
+
+class LastLook:
+    """The state of a training when nothing was seen that is not finite.
+
+    Attributes:
+        n_steps: behind that state.
+        n_finite: steps with finite losses and gradients, as many or more.
+    """
+
+    def __init__(self, theta: Tensor) -> None:
+        self.n_steps = self.n_finite = 0
+        self._theta, self._kept = theta, theta.clone()
+
+    def look(self, trace: Tensor) -> str:
+        """Keep theta as it is after the steps of ``trace``, or take it back; the reason if it is taken back, else "".
+
+        Args:
+            trace: losses and lengths of gradients, shape ``(n_values, n_steps)``.
+        """
+        bad_step = first_bad_step(trace)
+        if bad_step is None:
+            self._kept, self.n_steps, self.n_finite = self._theta.clone(), trace.shape[1], trace.shape[1]
+            return ""
+        self._theta.copy_(self._kept)
+        self.n_finite = bad_step - 1
+        return not_finite(bad_step, self.n_steps)
