@@ -23,7 +23,21 @@ DIVERGENT = 1e-40  # acceptance of a move that lost 92 nats, or that ended where
 MAX_CHAINS, MAX_KEPT = 64, 1_000  # what Draws.chains holds at most
 
 
-class Schedule(Protocol):
+class Thinning(Protocol):
+    """How long chains become draws.
+
+    Attributes:
+        n_chains: chains.
+        thinning: moves per kept state.
+    """
+
+    @property
+    def n_chains(self) -> int: ...  # noqa: D102
+    @property
+    def thinning(self) -> int: ...  # noqa: D102
+
+
+class Schedule(Thinning, Protocol):
     """How many moves a chain method makes; every chain sampler has these fields.
 
     Attributes:
@@ -39,11 +53,7 @@ class Schedule(Protocol):
     @property
     def n_steps(self) -> int: ...  # noqa: D102
     @property
-    def n_chains(self) -> int: ...  # noqa: D102
-    @property
     def burn_in(self) -> int: ...  # noqa: D102
-    @property
-    def thinning(self) -> int: ...  # noqa: D102
 
 
 def check_schedule(schedule: Schedule) -> None:
@@ -199,7 +209,7 @@ class LongChains:
 
 
 def keep_thinned(
-    x: Tensor, move: Callable[[], Tensor | None], schedule: Schedule, n_samples: int
+    x: Tensor, move: Callable[[], Tensor | None], schedule: Thinning, n_samples: int
 ) -> tuple[Tensor, Tensor]:
     """Go on with long chains, and keep every ``thinning``-th state as a draw.
 
