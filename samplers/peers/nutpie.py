@@ -210,7 +210,9 @@ class Trajectories:
                 self._boundaries.append(boundary)
                 share[0] = self._meter.remaining() * (1 - 1 / chains_left)
             if self._meter.remaining() - 1 < share[0] < math.inf and boundary.error is None:
-                boundary.error = BudgetReached(f"a chain's share of the budget is spent, {share[0]:g} are left for others")
+                boundary.error = BudgetReached(
+                    f"a chain's share of the budget is spent, {share[0]:g} are left for others"
+                )
             log_prob, score = boundary.log_prob_and_score(y[None])
             return float(log_prob[0]), score[0]
 
