@@ -121,21 +121,21 @@ def test_log_z_of_dynesty_is_within_its_error(name: str) -> None:
 
 
 def test_pyro_pays_what_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    nuts = pytest.importorskip("pyro.infer.mcmc.nuts")
-    n_leapfrog = 0
+    nuts, hmc = (pytest.importorskip(f"pyro.infer.mcmc.{module}") for module in ("nuts", "hmc"))
+    n_gradients = 0
     verlet = nuts.velocity_verlet
 
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        nonlocal n_leapfrog
-        n_leapfrog += 1
-        return verlet(*args, **kwargs)
+    def counted(*args: Any, z_grads: Any = None, **kwargs: Any) -> Any:
+        nonlocal n_gradients
+        n_gradients += 2 if z_grads is None else 1  # at both ends of a leapfrog step, or only at its new one
+        return verlet(*args, z_grads=z_grads, **kwargs)
 
     monkeypatch.setattr(nuts, "velocity_verlet", counted)
+    monkeypatch.setattr(hmc, "velocity_verlet", counted)  # in the search for a first step
     meter, _, draws = run("pyro_nuts", targets.get("gaussian2"), 20, n_chains=2, burn_in=20)
     assert draws.diagnostics["n_moves"] == 10
-    n_scores = meter.counts["fit"].score + meter.counts["draw"].score
-    n_looks = meter.counts["fit"].log_prob - meter.counts["fit"].score  # at starts, and in searches for a step
-    assert n_scores - n_leapfrog == n_looks  # a search's look has no score, and its first leapfrog move has two
+    starts = 2 * 2  # of both chains, in fit and in draw
+    assert meter.counts["fit"].score + meter.counts["draw"].score == n_gradients + starts
     assert meter.counts["draw"].log_prob == meter.counts["draw"].score
 
 

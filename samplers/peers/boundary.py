@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from ...targets.meter import BudgetReached, Meter
+from ...targets.meter import Meter
 from ..kernels import Diverged
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[np.float64]]"

@@ -32,8 +32,8 @@ class Dynesty:
     It needs a prior, and a target that is only a density has none: the base measure is the normal law q of the meter's
     starting points, ``base_width`` times as wide, x = mean + sd Phi^-1(u) with u uniform, and the likelihood is
     p(x) / q(x), so that its integral is the target's normaliser. Without a gradient, and with modes found in
-    proportion to the base's mass around them. The cost grows with n_live and with the Kullback-Leibler divergence of the
-    target from q: quick in few dimensions, slow above 20.
+    proportion to the base's mass around them. The cost grows with n_live and with the Kullback-Leibler divergence of
+    the target from q: quick in few dimensions, slow above 20.
 
     Everything is paid in ``draw``: every point that a run leaves behind is a draw with a weight. Of more such points
     than draws, those of large weight are kept with it and the others drawn to equal weight (``choose``); of fewer, they

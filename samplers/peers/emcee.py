@@ -10,7 +10,6 @@ import torch
 from torch import Generator, Tensor
 
 from ...targets.checks import require_at_least
-from ...targets.draws import Stopped
 from ...targets.meter import BudgetReached, Meter
 from ..base import FittedSampler, register_sampler
 from ..isolation import isolated_rng
@@ -73,9 +72,8 @@ class Emcee:
                 diagnostics = ensemble.diagnostics
             except (BudgetReached, Diverged) as error:
                 end.note(error)
-        stopped: Stopped | None = end.stopped
         return FittedChains(
-            schedule, x, lambda x, seed: Ensemble(x, meter, self.stretch), diagnostics, stopped, end.reason
+            schedule, x, lambda x, seed: Ensemble(x, meter, self.stretch), diagnostics, end.stopped, end.reason
         )
 
 

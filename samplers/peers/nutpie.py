@@ -1,5 +1,6 @@
 """The No-U-Turn Sampler of the package nutpie."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -157,7 +158,7 @@ class Trajectories:
         from nutpie.compiled_pyfunc import from_pyfunc
 
         dim = self._meter.dim
-        starts = iter(Boundary(self._meter).to_y(x).repeat(1 + RETRIES, axis=0))
+        starts = itertools.cycle(Boundary(self._meter).to_y(x))  # the library gives up by itself
         model = from_pyfunc(
             dim,
             self._log_prob_and_score,
@@ -229,9 +230,6 @@ class Trajectories:
             return {"y": y}
 
         return record
-
-
-RETRIES = 10  # of a start, if the library does not take it
 
 
 def _diagnostics(trace: Any) -> dict[str, object]:

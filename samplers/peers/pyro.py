@@ -25,7 +25,7 @@ class PyroNUTS:
     """No-U-Turn Sampler of Pyro (pyro.infer.NUTS): multinomial, with a diagonal metric adapted in windows as in Stan.
 
     Every chain adapts by itself in ``fit``; step and metric are frozen before any draw. The library is interpreted and
-    moves one point at a time, so that its own work costs some 0.3 ms per score.
+    moves one point at a time: a score costs more than a millisecond of its own work.
 
     Attributes:
         n_chains: chains.
@@ -110,6 +110,8 @@ class Trajectories:
     def __init__(self, config: PyroNUTS, x: Tensor, meter: Meter, tuned: list[Tuned], warm_up: int) -> None:
         from pyro.infer import NUTS
 
+        build: Any = NUTS  # untyped
+
         self._scale, self._dtype = meter.scale, meter.dtype
         self._kernels: list[Any] = []
         self._y = [{SITE: row / meter.scale} for row in x]
@@ -120,7 +122,7 @@ class Trajectories:
             return -torch.where(log_prob.isfinite(), log_prob, -torch.inf)
 
         for y, each in zip(self._y, tuned, strict=True):
-            kernel = NUTS(
+            kernel = build(
                 potential_fn=potential,
                 step_size=each.step_size,
                 adapt_step_size=warm_up > 0,
