@@ -1,6 +1,6 @@
 """Rows of outside libraries: their counts, their laws, and what happens where a library is absent.
 
-The shared contract is in ``test_sampler_contract``; posteriors take minutes and are in ``benchmarks/test_peers.py``.
+The shared contract is in ``test_sampler_contract``.
 """
 
 import importlib.util
@@ -43,7 +43,8 @@ def run(
 @pytest.mark.parametrize("name", PACKAGES)
 def test_moments_agree_with_the_truth(name: str, target_name: str) -> None:
     target = targets.get(target_name)
-    _, _, draws = run(name, target)
+    quick = {"burn_in": 150} if name == "pyro_nuts" else {}  # interpreted: milliseconds per score
+    _, _, draws = run(name, target, 400, **quick)
     x, n_effective = unweighted(draws)
     truth = target.moments  # type: ignore[attr-defined]
     z = (torch.cat([x, x.square()], 1).mean(0) - truth.mean) / (truth.variance / n_effective).sqrt()
@@ -74,7 +75,7 @@ def test_without_its_package_a_row_is_not_installed(name: str, monkeypatch: pyte
     assert record.reason == f"needs the package {PACKAGES[name]}"
 
 
-@pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
+@pytest.mark.parametrize("share", [0.02, 0.7])
 @pytest.mark.parametrize("name", PACKAGES)
 def test_a_budget_leaves_finite_rows(name: str, share: float) -> None:
     pytest.importorskip(PACKAGES[name])
