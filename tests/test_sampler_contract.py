@@ -19,7 +19,6 @@ from samplerbench.targets import Draws, Meter, derive_generator
 
 NAMES = samplers.names()
 N = 20
-PEERS = "samplerbench.samplers.peers."
 NOT_SMALL = {  # needs the whole configuration, or the sampler as it is registered; test_check has these
     check_sampler.moments_of_gaussian2,
     check_sampler.moments_of_mog2,
@@ -135,15 +134,6 @@ def test_sampler_keeps_its_contract(name: str, check: Check[SamplerSubject]) -> 
         pytest.skip(str(reason))
     except ModuleNotFoundError as error:
         pytest.skip(f"needs the package {error.name}")
-
-
-@pytest.fixture(autouse=True)
-def _installed(request: pytest.FixtureRequest) -> None:
-    """Skip a row whose package is absent: its module bears the package's name, and its ``fit`` imports it."""
-    name = request.node.callspec.params.get("name") if hasattr(request.node, "callspec") else None
-    module = samplers.entry(name).build.__module__ if name else ""
-    if module.startswith(PEERS):
-        pytest.importorskip(module.removeprefix(PEERS))
 
 
 @cache

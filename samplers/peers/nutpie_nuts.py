@@ -61,7 +61,7 @@ class NutpieNUTS:
         Raises:
             ModuleNotFoundError: if nutpie is not installed.
         """
-        import nutpie  # noqa: F401
+        import nutpie  # noqa: F401  # pyright: ignore[reportMissingImports]
 
         return FittedNutpie(self, meter)
 
@@ -154,8 +154,8 @@ class Trajectories:
         Raises:
             Diverged: if the library gives up.
         """
-        import nutpie
-        from nutpie.compiled_pyfunc import from_pyfunc
+        import nutpie  # pyright: ignore[reportMissingImports]
+        from nutpie.compiled_pyfunc import from_pyfunc  # pyright: ignore[reportMissingImports]
 
         dim = self._meter.dim
         starts = itertools.cycle(Boundary(self._meter).to_y(x))  # the library gives up by itself

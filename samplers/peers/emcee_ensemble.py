@@ -54,7 +54,7 @@ class Emcee:
         Raises:
             ModuleNotFoundError: if emcee is not installed.
         """
-        import emcee  # noqa: F401  (before anything is paid)
+        import emcee  # noqa: F401  # pyright: ignore[reportMissingImports]
 
         schedule = Walkers(max(self.n_chains, 2 * meter.dim), self.thinning)
         x = meter.start(schedule.n_chains, generator)
@@ -95,7 +95,7 @@ class Ensemble:
     """
 
     def __init__(self, x: Tensor, meter: Meter, stretch: float) -> None:
-        import emcee
+        import emcee  # pyright: ignore[reportMissingImports]
 
         n_chains, dim = x.shape
         self._boundary = Boundary(meter)

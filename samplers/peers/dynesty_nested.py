@@ -67,7 +67,7 @@ class Dynesty:
         Raises:
             ModuleNotFoundError: if dynesty is not installed.
         """
-        import dynesty  # noqa: F401
+        import dynesty  # noqa: F401  # pyright: ignore[reportMissingImports]
 
         return FittedDynesty(self, meter)
 
@@ -166,7 +166,7 @@ class Nested:
 
     def run(self, seed: int) -> BudgetReached | None:
         """Run to the end, or until the budget is reached: the points so far are closed by the live ones then."""
-        import dynesty
+        import dynesty  # pyright: ignore[reportMissingImports]
 
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # it prints errors
             self._sampler = dynesty.NestedSampler(

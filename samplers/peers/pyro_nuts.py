@@ -55,7 +55,7 @@ class PyroNUTS:
         Raises:
             ModuleNotFoundError: if Pyro is not installed.
         """
-        import pyro  # noqa: F401  (before anything is paid)
+        import pyro  # noqa: F401  # pyright: ignore[reportMissingImports]
 
         x = meter.start(self.n_chains, generator)
         end = End()
@@ -108,7 +108,7 @@ class Trajectories:
     """
 
     def __init__(self, config: PyroNUTS, x: Tensor, meter: Meter, tuned: list[Tuned], warm_up: int) -> None:
-        from pyro.infer import NUTS
+        from pyro.infer import NUTS  # pyright: ignore[reportMissingImports]
 
         build: Any = NUTS  # untyped
 
