@@ -12,13 +12,16 @@ from ..targets.checks import require_at_least, require_positive
 from ..targets.meter import Meter
 from .isolation import isolated_rng
 
+MIN_SLOPE = 0.05  # of an affine map, and one over the largest: eight of them square to no more than float32 holds
+
 
 @dataclass(frozen=True, kw_only=True)
 class Splines:
     """Shape of a flow.
 
-    Every coupling layer moves a half of the coordinates by monotonic splines on [-5, 5], which a network of the other
-    half chooses, so that both directions cost one pass. An affine map of every coordinate comes last.
+    Every coupling layer moves a half of the coordinates, which a network of the other half tells how: from data to
+    latents by an affine map, so that the width of one coordinate may depend strongly on others, then by a
+    monotonic spline on [-5, 5]. Both directions cost one pass. A fixed affine map of every coordinate comes last.
 
     Attributes:
         n_layers: coupling layers.
@@ -26,7 +29,8 @@ class Splines:
         n_bins: of a spline.
         start_scale: standard deviation of the untrained flow, which is normal, in units of the target's scale.
 
-    References: C. Durkan et al., Neural Spline Flows, NeurIPS 2019, arXiv 1906.04032; zuko, F. Rozet et al. (2022).
+    References: C. Durkan et al., Neural Spline Flows, NeurIPS 2019, arXiv 1906.04032; L. Dinh et al., ICLR 2017, arXiv
+    1605.08803, for the affine maps; zuko, F. Rozet et al. (2022).
     """
 
     n_layers: int = 8
@@ -49,7 +53,15 @@ class Splines:
         from zuko.flows.coupling import GeneralCouplingTransform  # pyright: ignore[reportMissingImports]
         from zuko.lazy import LazyComposedTransform  # pyright: ignore[reportMissingImports]
         from zuko.nn import MLP  # pyright: ignore[reportMissingImports]
-        from zuko.transforms import MonotonicRQSTransform  # pyright: ignore[reportMissingImports]
+        from zuko.transforms import (  # pyright: ignore[reportMissingImports]
+            ComposedTransform,
+            MonotonicAffineTransform,
+            MonotonicRQSTransform,
+        )
+
+        def affine_spline(shift: Tensor, log_scale: Tensor, *spline: Tensor) -> Any:
+            affine = MonotonicAffineTransform(shift, log_scale, slope=MIN_SLOPE)
+            return ComposedTransform(affine, MonotonicRQSTransform(*spline))
 
         with isolated_rng(generator):
             coupling = LazyComposedTransform(
@@ -57,8 +69,8 @@ class Splines:
                     GeneralCouplingTransform(
                         meter.dim,
                         mask=half(meter.dim, layer),
-                        univariate=MonotonicRQSTransform,
-                        shapes=[(self.n_bins,), (self.n_bins,), (self.n_bins - 1,)],
+                        univariate=affine_spline,
+                        shapes=[(), (), (self.n_bins,), (self.n_bins,), (self.n_bins - 1,)],
                         hidden_features=[self.width] * self.depth,
                         activation=nn.SiLU,
                     )
