@@ -291,7 +291,8 @@ def check(
 
 def _write_and_print(store: Path, to: Path, device: Device, *, floors: bool) -> None:
     from .evaluate import evaluate_store
-    from .leaderboard import overview, write_leaderboard
+    from .markdown import overview
+    from .report import write_leaderboard
     from .store import Store
 
     with progress_bar("evaluations", len(Store(store).plan().runs)) as progress:
@@ -302,9 +303,9 @@ def _write_and_print(store: Path, to: Path, device: Device, *, floors: bool) -> 
             on_start=lambda run: progress.start(run.title),
             on_end=lambda run: progress.end(run.title),
         )
-    board = write_leaderboard(store, to, metrics=metrics)
-    print_overview(overview(board))
-    typer.echo(f"written: {to / 'leaderboard.csv'}, leaderboard.md, metrics.csv, provenance.json")
+    results = write_leaderboard(store, to, metrics=metrics)
+    print_overview(overview(results.board))
+    typer.echo(f"written: {to / 'leaderboard.csv'}, overall.csv, metrics.csv, leaderboard.md, provenance.json")
 
 
 def _outcome_line(outcome: "Outcome") -> str:

@@ -19,8 +19,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from ..metrics.weights import resampled
 from ..targets.base import TARGETS, HasView, Target
 from ..targets.meter import derive_generator
-from .evaluate import records
-from .leaderboard import build_leaderboard, throughput
+from .leaderboard import collect, throughput
 from .store import Record, Store, StoreError
 from .truth import TruthSource
 
@@ -60,9 +59,8 @@ def write_figures(store: Path | str, to: Path, *, device: str = "cpu") -> list[P
         StoreError: if the directory is not a store.
     """
     directory = Store(store)
-    plan = directory.plan()
-    stored = records(directory, plan)
-    board = build_leaderboard(store, device=device)
+    results = collect(store, device=device)
+    plan, stored = results.plan, results.stored
     to.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     panels: dict[str, Any] = {}
@@ -80,8 +78,8 @@ def write_figures(store: Path | str, to: Path, *, device: str = "cpu") -> list[P
             panels.update(
                 {f"{label}/{name}": x.astype(np.float16) for name, x in cells.items() if not isinstance(x, str)}
             )
-        written += _save(quality_cost_figure(board), to / "quality_cost")
-        curves = throughput(store)
+        written += _save(quality_cost_figure(results.board), to / "quality_cost")
+        curves = throughput(stored)
         if len(curves):
             written += _save(throughput_figure(curves), to / "throughput")
     np.savez_compressed(to / "panels.npz", **panels)

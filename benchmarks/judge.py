@@ -16,8 +16,8 @@ from ..targets.registry import load_plugin
 from .evaluate import Evaluator
 from .floor_finder import FloorFinder
 from .floors import SLOW, Floor
-from .leaderboard import PRIMARY
 from .plan import MetricItem, RunSpec
+from .ranks import PRIMARY
 from .store import Record, Store
 
 COLUMNS = ["metric", "value", "floor", "ratio", "z", "p", "at_floor", "n_samples", "smallest_p", "note"]

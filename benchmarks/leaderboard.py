@@ -1,70 +1,116 @@
-"""From stored runs to leaderboards: one row per target x sampler, as CSV and Markdown, with provenance."""
+"""From stored runs to leaderboards: one row per target x sampler, one per sampler over all targets, with provenance."""
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from ..targets.meter import Counts
+from .break_even import UNITS, break_even_table
+from .costs import COSTS, run_costs
+from .development import development_targets
 from .evaluate import evaluate_store, records
-from .store import STATUSES, Plan, Record, Store, write_json, write_text
+from .plan import RunSpec
+from .ranks import half_width, rank_overall, rank_targets
+from .store import STATUSES, Plan, Record, Store
 
-PRIMARY: tuple[str, ...] = ("sliced_w2", "mode_tv")  # the worse of the two ratios judges a row
-OVERVIEW = ("sliced_w2", "mode_tv", "mmd2")
-LEVEL = 0.95
 STATISTICS = ("mean", "low", "high", "floor", "ratio", "z", "at_floor")
-COSTS = (
-    "fit_seconds", "draw_seconds", "microseconds_per_draw", "best_microseconds_per_draw", "fit_log_prob", "fit_score",
-    "fit_hvp", "draw_log_prob", "draw_score", "draw_hvp", "fit_gradient_equivalents", "draw_gradient_equivalents",
-    "gradient_equivalents_per_effective_draw", "peak_memory_mb",
-)  # fmt: skip
-OVERVIEW_COSTS = {
-    "fit s": "fit_seconds",
-    "µs/draw": "microseconds_per_draw",
-    "eq./eff. draw": "gradient_equivalents_per_effective_draw",
-}
-MARKDOWN_COSTS = {
-    "fit s": "fit_seconds",
-    "draw µs": "microseconds_per_draw",
-    "draw µs, best batch": "best_microseconds_per_draw",
-    "grad. eq. fit": "fit_gradient_equivalents",
-    "grad. eq. / eff. draw": "gradient_equivalents_per_effective_draw",
-}
 _SEVERITY = tuple(reversed(STATUSES))  # a row shows its worst status: not_applicable, ..., budget, ok
 
 
-def build_leaderboard(store: Path | str, *, metrics: pd.DataFrame | None = None, device: str = "cpu") -> pd.DataFrame:
-    """The leaderboard of a store.
+@dataclass(frozen=True)
+class Results:
+    """All that tables, pages and figures of a store are made of.
+
+    Attributes:
+        plan: of the store.
+        stored: planned runs with their records, and what is wrong with a record that cannot be read.
+        metrics: see ``evaluate_store``.
+        costs: see ``run_costs``.
+        board: see ``build_leaderboard``.
+        places: see ``rank_targets``.
+        overall: see ``rank_overall``.
+    """
+
+    plan: Plan
+    stored: list[tuple[RunSpec, Record | None, str]]
+    metrics: pd.DataFrame
+    costs: pd.DataFrame
+    board: pd.DataFrame
+    places: pd.DataFrame
+    overall: pd.DataFrame
+
+    @property
+    def records(self) -> list[Record]:
+        """Records that could be read."""
+        return [record for _, record, _ in self.stored if record]
+
+
+def collect(store: Path | str, *, metrics: pd.DataFrame | None = None, device: str = "cpu") -> Results:
+    """Everything about a store.
 
     Args:
         store: directory of a store.
         metrics: what ``evaluate_store`` returned, if it was called before.
         device: where metrics are computed.
-    Returns:
-        One row per target x sampler: target, sampler, status (the worst over seeds), n_ok, n_seeds; for every metric
-        its mean over seeds, 95% t-interval (nan with one seed), floor, ratio and z of the mean, and the share of
-        seeds at the floor; costs, means over seeds; device; primary_ratio, the worse ratio of sliced_w2 and mode_tv;
-        reason.
     Raises:
         StoreError: if the directory is not a store.
     """
     directory = Store(store)
     plan = directory.plan()
     values = evaluate_store(store, device=device) if metrics is None else metrics
-    names = list(dict.fromkeys(values["metric"]))
     stored = records(directory, plan)
+    costs = run_costs([record for _, record, _ in stored if record], values)
+    places = rank_targets(values, development_targets(plan.runs))
+    board = _board(values, stored, costs).merge(
+        places.rename(columns={"ratio": "primary_ratio", "ratio_low": "primary_low", "ratio_high": "primary_high"}),
+        on=["target", "sampler", "n_seeds"],
+        how="left",
+    )
+    board = board.merge(_break_even(values, costs, plan), on=["target", "sampler"], how="left")
+    board = board[[name for name in board if name != "reason"] + ["reason"]]
+    return Results(plan, stored, values, costs, board, places, rank_overall(places))
+
+
+def build_leaderboard(store: Path | str, *, metrics: pd.DataFrame | None = None, device: str = "cpu") -> pd.DataFrame:
+    """The leaderboard of a store.
+
+    Args:
+        store, metrics, device: see ``collect``.
+    Returns:
+        One row per target x sampler: target, sampler, status (the worst over seeds), n_ok, n_seeds; for every metric
+        its mean over seeds, 95% t-interval (nan with one seed), floor, ratio and z of the mean, and the share of
+        seeds at the floor; costs, means over seeds; device; primary_ratio, the geometric mean over seeds of the worse
+        ratio of sliced_w2 and mode_tv, with its interval (primary_low, primary_high; nan unless all runs are ok);
+        places, see ``ranks.rank_targets``; break-even in equivalents and in seconds, see ``break_even``; reason.
+    Raises:
+        StoreError: if the directory is not a store.
+    """
+    return collect(store, metrics=metrics, device=device).board
+
+
+def _board(
+    metrics: pd.DataFrame, stored: list[tuple[RunSpec, Record | None, str]], costs: pd.DataFrame
+) -> pd.DataFrame:
+    """The leaderboard without ranks."""
+    names = list(dict.fromkeys(metrics["metric"]))
+    means = {
+        (part["target"].iloc[0], part["sampler"].iloc[0]): part[list(COSTS)].mean()
+        for _, part in costs.groupby(["target", "sampler"])
+    }
     rows = []
-    for (target, sampler), cell in values.groupby(["target", "sampler"], sort=False):
+    for (target, sampler), cell in metrics.groupby(["target", "sampler"], sort=False):
         found = [
             (record, problem)
             for run, record, problem in stored
             if (run.target_label, run.sampler_label) == (target, sampler)
         ]
+        known = means.get((target, sampler), dict.fromkeys(COSTS, math.nan))
+        devices = {record.environment["device"] for record, _ in found if record and record.environment}
         rows.append(
             {
                 "target": target,
@@ -75,82 +121,38 @@ def build_leaderboard(store: Path | str, *, metrics: pd.DataFrame | None = None,
                     for name in names
                     for statistic, value in _summary(cell[cell["metric"] == name]).items()
                 },
-                **_costs([record for record, _ in found if record], cell),
-                **_primary(cell),
+                **{name: float(known[name]) for name in COSTS},
+                "device": "; ".join(sorted(devices)),
                 "reason": _reason(found),
             }
         )
     return pd.DataFrame(rows)
 
 
-def write_leaderboard(
-    store: Path | str, to: Path, *, metrics: pd.DataFrame | None = None, device: str = "cpu"
-) -> pd.DataFrame:
-    """Write leaderboard.csv, leaderboard.md, metrics.csv and provenance.json into ``to``; returns the leaderboard.
-
-    Where the suite measured draws over batch sizes, also throughput.csv.
-    """
-    directory = Store(store)
-    plan = directory.plan()
-    values = evaluate_store(store, device=device) if metrics is None else metrics
-    board = build_leaderboard(store, metrics=values)
-    to.mkdir(parents=True, exist_ok=True)
-    write_text(to / "leaderboard.csv", board.to_csv(index=False, float_format="%.6g"))
-    write_text(to / "metrics.csv", values.to_csv(index=False, float_format="%.6g"))
-    write_text(to / "leaderboard.md", markdown(board, plan))
-    curves = throughput(store)
-    if len(curves):
-        write_text(to / "throughput.csv", curves.to_csv(index=False, float_format="%.6g"))
-    write_json(
-        to / "provenance.json", provenance(plan, [record for _, record, _ in records(directory, plan) if record])
-    )
-    return board
+def _break_even(metrics: pd.DataFrame, costs: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+    """Break-even, wide: per unit the draws with their interval and against whom; bias_shows_at."""
+    restarted = {
+        (run.target_label, run.sampler_label) for run in plan.runs if run.configuration.get("mode") == "restart"
+    }
+    n_samples = max((run.n_samples for run in plan.runs), default=0)
+    table = break_even_table(metrics, costs, restarted, n_samples)
+    wide = table[["target", "sampler", "bias_shows_at"]].drop_duplicates()
+    for unit in UNITS:
+        names = {"break_even": f"break_even_{unit}", "low": f"break_even_{unit}_low", "high": f"break_even_{unit}_high"}
+        part = table[table["unit"] == unit].rename(columns={**names, "against": f"break_even_{unit}_against"})
+        wide = wide.merge(part.drop(columns=["unit", "bias_shows_at"]), on=["target", "sampler"], how="left")
+    return wide
 
 
-def throughput(store: Path | str) -> pd.DataFrame:
+def throughput(stored: list[tuple[RunSpec, Record | None, str]]) -> pd.DataFrame:
     """Time of a draw over batch sizes: a row per run and batch, with the device; no rows where it was not measured."""
-    directory = Store(store)
     rows = [
         (run.target_label, run.sampler_label, run.seed, record.environment.get("device", ""), batch, cost)
-        for run, record, _ in records(directory, directory.plan())
+        for run, record, _ in stored
         if record
         for batch, cost in record.throughput
     ]
     return pd.DataFrame(rows, columns=["target", "sampler", "seed", "device", "batch", "microseconds_per_draw"])
-
-
-def markdown(board: pd.DataFrame, plan: Plan) -> str:
-    """The leaderboard for reading: a table per target, the ratio to the floor in brackets, bold when at the floor."""
-    names = [metric.name for metric in plan.metrics]
-    lines = [f"# Leaderboard: {plan.suite}", "", plan.description, "", *_LEGEND]
-    for target, part in board.groupby("target", sort=False):
-        shown = [name for name in names if part[f"{name}_mean"].notna().any()]
-        costs = {title: cost for title, cost in MARKDOWN_COSTS.items() if part[cost].notna().any()}
-        header = ["sampler", "status", *shown, *costs, "device"]
-        lines += ["", f"## {target}", "", _line(header), _line(["---"] * len(header))]
-        for _, row in part.iterrows():
-            status = row["status"] if row["n_seeds"] == 1 else f"{row['status']} ({row['n_ok']}/{row['n_seeds']})"
-            values = (*(_cell(row, name) for name in shown), *(_number(row[cost]) for cost in costs.values()))
-            lines.append(_line([row["sampler"], status, *values, row["device"]]))
-        reasons = [f"* {row['sampler']}: {row['reason']}" for _, row in part.iterrows() if row["reason"]]
-        lines += ["", *reasons] if reasons else []
-    return "\n".join([*lines, ""])
-
-
-def overview(board: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The leaderboard for a terminal: per target its name and a frame of texts, the ratios of the chief metrics."""
-    for target, part in board.groupby("target", sort=False):
-        table = part[["sampler", "status"]].copy()
-        for name in OVERVIEW:
-            if f"{name}_mean" in part and part[f"{name}_mean"].notna().any():
-                table[f"{name} ratio"] = [
-                    _bold(_number(row[f"{name}_ratio"], 2), row, name) for _, row in part.iterrows()
-                ]
-        if "modes_found_mean" in part and part["modes_found_mean"].notna().any():
-            table["modes"] = [_number(value) for value in part["modes_found_mean"]]
-        for title, cost in OVERVIEW_COSTS.items():
-            table[title] = [_number(value) for value in part[cost]]
-        yield str(target), table
 
 
 def provenance(plan: Plan, stored: Sequence[Record]) -> dict[str, Any]:
@@ -170,14 +172,6 @@ def provenance(plan: Plan, stored: Sequence[Record]) -> dict[str, Any]:
         },
         "targets": {run.target_label: f"{run.target}@{run.target_version}" for run in plan.runs},
     }
-
-
-_LEGEND = (
-    "Each cell is the mean over seeds. In brackets, the ratio to the floor: the value that exact draws of the same "
-    "number reach. **Bold** is at the floor: no worse than the 95% point of exact draws, for at least half of the "
-    "seeds. Metrics without a floor are bare numbers. A gradient equivalent is the cost of one score of one point "
-    "(log density alone 0.5, Hessian-vector product 2).",
-)
 
 
 def _reason(found: list[tuple[Record | None, str]]) -> str:
@@ -204,10 +198,7 @@ def _summary(cell: pd.DataFrame) -> dict[str, float]:
     known = cell[cell["value"].notna()]
     if not len(values):
         return dict.fromkeys(STATISTICS, math.nan)
-    half = math.nan
-    if len(values) > 1:
-        half = float(stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
-    mean = float(values.mean())
+    mean, half = float(values.mean()), half_width(values)
     # floor, ratio and z are linear in the value, so their means belong to the mean value
     return {
         "mean": mean,
@@ -218,72 +209,3 @@ def _summary(cell: pd.DataFrame) -> dict[str, float]:
         "z": float(known["z"].mean()),
         "at_floor": float((cell["at_floor"] == True).mean()) if known["floor"].notna().any() else math.nan,  # noqa: E712
     }
-
-
-def _costs(stored: list[Record], cell: pd.DataFrame) -> dict[str, Any]:
-    """Means over seeds of seconds and evaluations; an effective draw of a chain is counted by its ESS."""
-    ess = cell.loc[cell["metric"] == "ess_bulk"].set_index("run_id")["value"]
-    rows = []
-    for record in stored:
-        if not record.counts or "draw" not in record.seconds:
-            continue
-        n = record.spec.n_samples
-        effective = _effective(record, float(ess.get(record.spec.run_id, math.nan)))
-        equivalents = {phase: _equivalents(counts) for phase, counts in record.counts.items()}
-        rows.append(
-            {
-                "fit_seconds": record.seconds["fit"],
-                "draw_seconds": record.seconds["draw"],
-                "microseconds_per_draw": 1e6 * record.seconds["draw"] / n,
-                "best_microseconds_per_draw": min((cost for _, cost in record.throughput), default=math.nan),
-                **{f"{phase}_{kind}": n for phase, counts in record.counts.items() for kind, n in counts.items()},
-                "fit_gradient_equivalents": equivalents["fit"],
-                "draw_gradient_equivalents": equivalents["draw"],
-                "gradient_equivalents_per_effective_draw": equivalents["draw"] / effective,
-                "peak_memory_mb": record.peak_memory_mb,
-            }
-        )
-    means = pd.DataFrame(rows, columns=list(COSTS), dtype=float).mean()  # of no rows: nan
-    devices = sorted({record.environment["device"] for record in stored if record.environment})
-    return {**{name: float(means[name]) for name in COSTS}, "device": "; ".join(devices)}
-
-
-def _effective(record: Record, ess: float) -> float:
-    """Effective number of draws: all of them where they are independent, the ESS of the moves for chains."""
-    return ess if "chains" in record.arrays else record.spec.n_samples
-
-
-def _equivalents(counts: dict[str, float]) -> float:
-    return Counts(**counts).gradient_equivalents
-
-
-def _primary(cell: pd.DataFrame) -> dict[str, float]:
-    """Worse of the primary ratios, mean over seeds; nan if a seed lacks one that the target offers."""
-    judged = cell[cell["metric"].isin(PRIMARY) & ~cell["reason"].str.startswith("needs ")]
-    if judged.empty or judged["ratio"].isna().any():
-        return {"primary_ratio": math.nan}
-    return {"primary_ratio": float(judged.groupby("metric")["ratio"].mean().max())}
-
-
-def _cell(row: "pd.Series[Any]", name: str) -> str:
-    value, ratio = row[f"{name}_mean"], row[f"{name}_ratio"]
-    if math.isnan(value):
-        return "-"
-    text = _number(value) if math.isnan(ratio) else f"{_number(value)} ({_number(ratio, digits=2)})"
-    return _bold(text, row, name)
-
-
-def _bold(text: str, row: "pd.Series[Any]", name: str) -> str:
-    """Bold where at least half of the seeds are at the floor."""
-    return f"**{text}**" if row[f"{name}_at_floor"] >= 0.5 else text
-
-
-def _number(value: float, digits: int = 3) -> str:
-    """A few digits; large numbers in full, as people write them."""
-    if math.isnan(value):
-        return "-"
-    return f"{value:,.0f}" if 10**digits - 0.5 <= abs(value) < 1e7 else f"{value:.{digits}g}"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"

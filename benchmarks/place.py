@@ -8,7 +8,7 @@ import pandas as pd
 
 from ..targets.draws import Draws
 from .judge import LADDER, judge_draws
-from .leaderboard import PRIMARY
+from .ranks import PRIMARY
 
 N_RANKED = LADDER[0]
 NEEDED = ("target", "sampler", "primary_ratio")

@@ -6,6 +6,7 @@ the chains, by the ESS of that very average, and of the reference draws.
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict
 
 import pytest
@@ -41,8 +42,8 @@ def test_posterior_moments(name: str, target_name: str, benchmark: BenchmarkFixt
     truth, n_truth = truth_of(target)
     moments = torch.cat([draws.chains, draws.chains.square()], dim=-1)
     sizes = effective_sizes(moments)
-    error = (truth.variance / sizes + truth.variance / n_truth).sqrt()
-    n_errors = (moments.mean((0, 1)) - truth.mean) / error
+    std_error = (truth.variance / sizes + truth.variance / n_truth).sqrt()
+    n_errors = (moments.mean((0, 1)) - truth.mean) / std_error
     benchmark.extra_info.update(
         target=target_name,
         n_samples=N_SAMPLES,
@@ -72,5 +73,6 @@ def effective_sizes(chains: Tensor) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         import arviz
+    ess: Callable[..., float] = arviz.ess
     columns = chains.numpy().transpose(2, 0, 1)
-    return torch.tensor([float(arviz.ess(column, method="mean")) for column in columns], dtype=torch.float64)
+    return torch.tensor([float(ess(column, method="mean")) for column in columns], dtype=torch.float64)

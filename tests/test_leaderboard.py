@@ -10,8 +10,9 @@ import pytest
 from scipy import stats
 
 from samplerbench.benchmarks import build_leaderboard, evaluate_store
-from samplerbench.benchmarks.leaderboard import throughput, write_leaderboard
+from samplerbench.benchmarks.leaderboard import collect, throughput
 from samplerbench.benchmarks.plan import Suite, make_plan, parse_suite
+from samplerbench.benchmarks.report import write_leaderboard
 from samplerbench.benchmarks.store import Store
 
 Run = Callable[[Suite, Path], None]
@@ -61,7 +62,7 @@ def test_costs_come_from_the_records(store: Path) -> None:
 
 
 def test_files_are_the_same_every_time_and_carry_provenance(store: Path, tmp_path: Path) -> None:
-    names = ("leaderboard.csv", "leaderboard.md", "metrics.csv", "provenance.json")
+    names = ("leaderboard.csv", "overall.csv", "leaderboard.md", "metrics.csv", "provenance.json")
     for folder in ("a", "b"):
         write_leaderboard(store, tmp_path / folder)
     for name in names:
@@ -128,11 +129,11 @@ def test_throughput_has_a_row_per_run_and_batch(run_here: Run, tmp_path: Path) -
     }
     suite = parse_suite(table, "batches")
     run_here(suite, tmp_path)
-    curves = throughput(tmp_path)
+    curves = throughput(collect(tmp_path).stored)
     assert list(curves["batch"][:3]) == [1, 4, 16]
     assert (curves["microseconds_per_draw"] > 0).all()
     assert (curves["device"] != "").all()
-    board = write_leaderboard(tmp_path, tmp_path / "files")
+    board = write_leaderboard(tmp_path, tmp_path / "files").board
     assert board["best_microseconds_per_draw"][0] == curves["microseconds_per_draw"].min()
     assert (tmp_path / "files" / "throughput.csv").is_file()
     (run,) = make_plan(suite)

@@ -1,0 +1,55 @@
+"""What runs cost: seconds, evaluations, memory; a draw of a chain counts by its effective sample size."""
+
+import math
+from collections.abc import Iterable
+
+import pandas as pd
+
+from ..targets.meter import Counts
+from .store import Record
+
+COSTS = (
+    "fit_seconds", "draw_seconds", "microseconds_per_draw", "best_microseconds_per_draw",
+    "microseconds_per_effective_draw", "fit_log_prob", "fit_score", "fit_hvp", "draw_log_prob", "draw_score",
+    "draw_hvp", "fit_gradient_equivalents", "draw_gradient_equivalents", "gradient_equivalents_per_effective_draw",
+    "peak_memory_mb",
+)  # fmt: skip
+
+
+def run_costs(stored: Iterable[Record], metrics: pd.DataFrame) -> pd.DataFrame:
+    """Costs of every run that ended its draw.
+
+    Args:
+        stored: records of runs.
+        metrics: what ``evaluate_store`` returned, for the effective sample sizes of chains (``ess_bulk``).
+    Returns:
+        One row per run: target, sampler, seed and the columns ``COSTS``; nan where something was not measured. Per draw
+        means per sample where samples are independent, and per effective sample where chains came with them.
+    """
+    ess = metrics.loc[metrics["metric"] == "ess_bulk"].set_index("run_id")["value"]
+    rows = []
+    for record in stored:
+        if not record.counts or "draw" not in record.seconds:
+            continue
+        spec = record.spec
+        effective = float(ess.get(spec.run_id, math.nan)) if "chains" in record.arrays else float(spec.n_samples)
+        equivalents = {phase: Counts(**counts).gradient_equivalents for phase, counts in record.counts.items()}
+        rows.append(
+            {
+                "target": spec.target_label,
+                "sampler": spec.sampler_label,
+                "seed": spec.seed,
+                "fit_seconds": record.seconds["fit"],
+                "draw_seconds": record.seconds["draw"],
+                "microseconds_per_draw": 1e6 * record.seconds["draw"] / spec.n_samples,
+                "best_microseconds_per_draw": min((cost for _, cost in record.throughput), default=math.nan),
+                "microseconds_per_effective_draw": 1e6 * record.seconds["draw"] / effective,
+                **{f"{phase}_{kind}": n for phase, counts in record.counts.items() for kind, n in counts.items()},
+                "fit_gradient_equivalents": equivalents["fit"],
+                "draw_gradient_equivalents": equivalents["draw"],
+                "gradient_equivalents_per_effective_draw": equivalents["draw"] / effective,
+                "peak_memory_mb": record.peak_memory_mb,
+            }
+        )
+    frame = pd.DataFrame(rows, columns=["target", "sampler", "seed", *COSTS])
+    return frame.astype(dict.fromkeys(COSTS, float))

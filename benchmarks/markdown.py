@@ -1,0 +1,144 @@
+"""The leaderboard as Markdown, and as tables for a terminal."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pandas as pd
+
+from .leaderboard import Results
+from .ranks import MIN_SEEDS
+from .store import Plan
+
+DEVELOPMENT_MARK = " †"
+
+OVERVIEW = ("sliced_w2", "mode_tv", "mmd2")
+OVERVIEW_COSTS = {
+    "fit s": "fit_seconds",
+    "µs/draw": "microseconds_per_draw",
+    "eq./eff. draw": "gradient_equivalents_per_effective_draw",
+}
+MARKDOWN_COSTS = {
+    "fit s": "fit_seconds",
+    "draw µs": "microseconds_per_draw",
+    "draw µs, best batch": "best_microseconds_per_draw",
+    "grad. eq. fit": "fit_gradient_equivalents",
+    "grad. eq. / eff. draw": "gradient_equivalents_per_effective_draw",
+}
+
+
+def markdown(results: Results) -> str:
+    """The leaderboard for reading: ranks over targets, then a table per target, bold at the floor."""
+    plan, board = results.plan, results.board
+    lines = [f"# Leaderboard: {plan.suite}", "", plan.description, "", *_LEGEND, *_overall(results)]
+    for target, part in board.groupby("target", sort=False):
+        lines += ["", f"## {target}{DEVELOPMENT_MARK if part['development'].any() else ''}", "", *_table(part, plan)]
+        reasons = [f"* {row['sampler']}: {row['reason']}" for _, row in part.iterrows() if row["reason"]]
+        lines += ["", *reasons] if reasons else []
+    return "\n".join([*lines, ""])
+
+
+def _overall(results: Results) -> list[str]:
+    """Mean ranks over targets, or why there are none."""
+    board, overall = results.board, results.overall
+    marked = list(dict.fromkeys(board.loc[board["development"], "target"]))
+    notes = [f"{DEVELOPMENT_MARK.strip()} {_DEVELOPMENT}"] if marked else []
+    if overall.empty:
+        why = "one seed" if (board["n_seeds"] < MIN_SEEDS).all() else "every target is a development target"
+        return ["", "## Overall", "", f"No ranks: {why}.", *(["", *notes] if notes else [])]
+    header = ["sampler", "mean rank", "95% interval", "targets", "best or tied with the best", "losses"]
+    lines = ["", "## Overall", "", _line(header), _line(["---"] * len(header))]
+    for _, row in overall.iterrows():
+        interval = "-" if math.isnan(row["rank_low"]) else f"{row['rank_low']:.1f} to {row['rank_high']:.1f}"
+        counts = (row["n_targets"], row["n_best"], row["n_losses"])
+        lines.append(_line([row["sampler"], f"{row['mean_rank']:.1f}", interval, *map(str, counts)]))
+    return [*lines, "", _RANKS, *(["", *notes] if notes else [])]
+
+
+def _table(part: pd.DataFrame, plan: Plan) -> list[str]:
+    """The rows of one target, in the order of their ranks."""
+    shown = [metric.name for metric in plan.metrics if part[f"{metric.name}_mean"].notna().any()]
+    costs = {title: cost for title, cost in MARKDOWN_COSTS.items() if part[cost].notna().any()}
+    is_ranked = part["rank"].notna().any()
+    header = [*(["place"] if is_ranked else []), "sampler", "status", *shown, *costs, "pays from", "device"]
+    lines = [_line(header), _line(["---"] * len(header))]
+    for _, row in part.sort_values(["rank", "primary_ratio"], kind="stable", na_position="last").iterrows():
+        status = row["status"] if row["n_seeds"] == 1 else f"{row['status']} ({row['n_ok']}/{row['n_seeds']})"
+        values = (*(_cell(row, name) for name in shown), *(_number(row[cost]) for cost in costs.values()))
+        lines.append(
+            _line([*([places(row)] if is_ranked else []), row["sampler"], status, *values, _pays(row), row["device"]])
+        )
+    return lines
+
+
+def places(row: "pd.Series[Any]") -> str:
+    """The places that a row may have, and the letters of the rows that it is tied with: ``2-4 b``."""
+    if math.isnan(row["rank"]):
+        return "-"
+    first, last = 1 + int(row["n_better"]), 1 + int(row["n_better"] + row["n_tied"])
+    return f"{first if first == last else f'{first}-{last}'} {row['tie_group']}".strip()
+
+
+def _pays(row: "pd.Series[Any]") -> str:
+    """Draws from which the row costs fewer gradient equivalents than the cheapest one of no worse quality."""
+    value, against = row["break_even_equivalents"], row["break_even_equivalents_against"]
+    if not isinstance(against, str):
+        return "-"
+    return f"{'never' if math.isinf(value) else _number(value)} (vs {against})"
+
+
+def overview(board: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The leaderboard for a terminal: per target its name and a frame of texts, the ratios of the chief metrics."""
+    for target, part in board.groupby("target", sort=False):
+        table = part[["sampler", "status"]].copy()
+        for name in OVERVIEW:
+            if f"{name}_mean" in part and part[f"{name}_mean"].notna().any():
+                table[f"{name} ratio"] = [
+                    _bold(_number(row[f"{name}_ratio"], 2), row, name) for _, row in part.iterrows()
+                ]
+        if "modes_found_mean" in part and part["modes_found_mean"].notna().any():
+            table["modes"] = [_number(value) for value in part["modes_found_mean"]]
+        for title, cost in OVERVIEW_COSTS.items():
+            table[title] = [_number(value) for value in part[cost]]
+        yield str(target), table
+
+
+_LEGEND = (
+    "Each cell is the mean over seeds. In brackets, the ratio to the floor: the value that exact draws of the same "
+    "number reach. **Bold** is at the floor: no worse than the 95% point of exact draws, for at least half of the "
+    "seeds. Metrics without a floor are bare numbers. A gradient equivalent is the cost of one score of one point "
+    "(log density alone 0.5, Hessian-vector product 2). Place: the places that a row may have; rows that share a "
+    "letter are not told apart by paired tests over seeds (Holm, 5%). Pays from: number of draws from which the row "
+    "costs fewer gradient equivalents, training included, than the cheapest row whose quality is no worse.",
+)
+_RANKS = (
+    "Mean of the ranks on the targets, with a t-interval over them. A row of which a run failed, is missing, diverged "
+    "or went over its budget is last on that target, and that is a loss."
+)
+_DEVELOPMENT = (
+    "Development target: settings of some samplers were chosen here. Shown, and left out of the mean ranks of all rows."
+)
+
+
+def _cell(row: "pd.Series[Any]", name: str) -> str:
+    value, ratio = row[f"{name}_mean"], row[f"{name}_ratio"]
+    if math.isnan(value):
+        return "-"
+    text = _number(value) if math.isnan(ratio) else f"{_number(value)} ({_number(ratio, digits=2)})"
+    return _bold(text, row, name)
+
+
+def _bold(text: str, row: "pd.Series[Any]", name: str) -> str:
+    """Bold where at least half of the seeds are at the floor."""
+    return f"**{text}**" if row[f"{name}_at_floor"] >= 0.5 else text
+
+
+def _number(value: float, digits: int = 3) -> str:
+    """A few digits; large numbers in full, as people write them."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:,.0f}" if 10**digits - 0.5 <= abs(value) < 1e7 else f"{value:.{digits}g}"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"

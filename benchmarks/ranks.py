@@ -1,0 +1,271 @@
+"""Ranks that noise cannot make: paired tests over seeds on each target, and mean ranks over targets.
+
+A run is scored by the log of the worse of its primary ratios. On a target, two rows are tied unless the paired t-test
+of their scores by seed tells them apart, at 5% after Holm's correction for all pairs of rows.
+"""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+
+PRIMARY: tuple[str, ...] = ("sliced_w2", "mode_tv")  # the worse of the two ratios judges a row
+LEVEL = 0.95
+MIN_SEEDS = 2  # a paired test needs them; rankings are asked for five
+UNRANKED = ("not_applicable", "not_installed")  # no loss: the row did not take part
+
+Array = npt.NDArray[np.float64]
+
+
+def scores(metrics: pd.DataFrame) -> pd.DataFrame:
+    """The log of the worse primary ratio of every run.
+
+    Args:
+        metrics: what ``evaluate_store`` returned.
+    Returns:
+        One row per run: target, sampler, seed, status, score, reason. The score is nan, and the reason says why, where
+        the run is not ok or lacks a primary ratio that its target offers.
+    """
+    primary = metrics[metrics["metric"].isin(PRIMARY)]
+    rows = []
+    for (target, sampler, seed), run in primary.groupby(["target", "sampler", "seed"], sort=False):
+        offered = run[~run["reason"].str.startswith("needs ")]
+        status = str(run["status"].iloc[0])
+        unknown = offered[offered["ratio"].isna()]
+        if status != "ok":
+            score, reason = math.nan, next(iter(run["reason"][run["reason"] != ""]), status)
+        elif len(unknown) or not len(offered):
+            score, reason = math.nan, "; ".join(unknown["metric"] + " has no floor or value") or "nothing to judge by"
+        else:
+            score, reason = math.log(offered["ratio"].max()), ""
+        rows.append((target, sampler, seed, status, score, reason))
+    return pd.DataFrame(rows, columns=["target", "sampler", "seed", "status", "score", "reason"])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Which of some rows are told apart.
+
+    Attributes:
+        better: ``better[i, j]``, whether row i is significantly better than row j, shape ``(n, n)``.
+        letters: of every row; two rows share a letter exactly where they are tied.
+    """
+
+    better: npt.NDArray[np.bool_]
+    letters: list[str]
+
+
+def compare(values: Array, level: float = LEVEL) -> Comparison:
+    """Paired t-tests between all rows with Holm's correction.
+
+    Args:
+        values: scores by row and seed, shape ``(n_rows, n_seeds)``, finite, lower is better.
+        level: one minus the chance of a single false difference among all pairs.
+    """
+    n_rows, n_seeds = values.shape
+    first, second = np.triu_indices(n_rows, k=1)
+    gaps = values[first] - values[second]
+    mean, error = gaps.mean(1), gaps.std(1, ddof=1) / math.sqrt(n_seeds)
+    with np.errstate(divide="ignore", invalid="ignore"):  # equal scores, by seed or altogether
+        t = np.where(error > 0, mean / error, np.where(mean == 0, 0.0, np.copysign(np.inf, mean)))
+    apart = holm(np.asarray(2 * stats.t.sf(np.abs(t), n_seeds - 1), dtype=float), 1 - level)
+    better = np.zeros((n_rows, n_rows), dtype=bool)
+    better[first, second] = apart & (mean < 0)
+    better[second, first] = apart & (mean > 0)
+    return Comparison(better, letters_of(better | better.T, np.argsort(values.mean(1), kind="stable")))
+
+
+def holm(p: Array, level: float) -> npt.NDArray[np.bool_]:
+    """Which hypotheses Holm's step-down rule rejects, with a chance of ``level`` at most of a false rejection.
+
+    Reference: S. Holm, Scand. J. Statist. 6 (1979).
+    """
+    order = np.argsort(p, kind="stable")
+    passed = p[order] <= level / (len(p) - np.arange(len(p)))
+    rejected = np.zeros(len(p), dtype=bool)
+    rejected[order] = np.logical_and.accumulate(passed)
+    return rejected
+
+
+def letters_of(differs: npt.NDArray[np.bool_], order: Sequence[int] | npt.NDArray[np.int64]) -> list[str]:
+    """Letters for rows such that two share one exactly where they do not differ; ``a`` holds the first of ``order``.
+
+    Reference: H.-P. Piepho, J. Comput. Graph. Stat. 13 (2004), insert and absorb.
+    """
+    groups = [frozenset(int(row) for row in order)]
+    for i, j in zip(*np.nonzero(np.triu(differs)), strict=True):
+        split = [part for group in groups if {i, j} <= group for part in (group - {i}, group - {j})]
+        kept = [group for group in groups if not {i, j} <= group]
+        groups = _absorbed([*kept, *split])
+    place = {int(row): k for k, row in enumerate(order)}
+    groups.sort(key=lambda group: sorted(place[row] for row in group))
+    return ["".join(_letter(k) for k, group in enumerate(groups) if row in group) for row in range(len(differs))]
+
+
+def _absorbed(groups: list[frozenset[int]]) -> list[frozenset[int]]:
+    distinct = list(dict.fromkeys(groups))
+    return [group for group in distinct if not any(group < other for other in distinct)]
+
+
+def _letter(k: int) -> str:
+    """a to z, then A to Z, then numbers in brackets."""
+    alphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    return alphabet[k] if k < len(alphabet) else f"({k + 1})"
+
+
+def rank_targets(metrics: pd.DataFrame, development: Collection[str] = ()) -> pd.DataFrame:
+    """Places of all rows on every target.
+
+    A row's rank is 1 + the rows that are better + half of those that are tied with it: the middle of the places it may
+    have, so that ranks add up and a row of wildly varying quality is not first by being told apart from nobody. A row
+    of which a run is not ok (failed, missing, over budget, diverged) is last, and tied with others of its kind.
+
+    Args:
+        metrics: what ``evaluate_store`` returned.
+        development: targets on which settings of some row were chosen.
+    Returns:
+        One row per target x sampler: target, development, sampler, n_seeds, ratio (geometric mean), ratio_low,
+        ratio_high (95% t-interval of the log over seeds), rank, n_better, n_tied, n_worse, tie_group, is_best (nobody
+        is better), loss (why the row is last; empty otherwise). Rank and counts are nan where the row did not take
+        part, or with one seed; the ratio is nan where a run has no score.
+    """
+    rows = []
+    for target, part in scores(metrics).groupby("target", sort=False):
+        table = part.pivot(index="sampler", columns="seed", values="score").reindex(part["sampler"].unique())
+        status = part.groupby("sampler")["status"].agg(list)
+        took_part = [s for s in table.index if not set(status[s]) & set(UNRANKED)]
+        whole = [s for s in took_part if table.loc[s].notna().all()]
+        losers = [s for s in took_part if s not in whole]
+        is_ranked = table.shape[1] >= MIN_SEEDS and len(whole) > 0
+        result = compare(table.loc[whole].to_numpy(dtype=float)) if is_ranked else None
+        for sampler in table.index:
+            row = {
+                "target": target,
+                "development": target in development,
+                "sampler": sampler,
+                "n_seeds": table.shape[1],
+                **_interval(table.loc[sampler].to_numpy(dtype=float)),
+                **_nowhere(),
+                "loss": _loss(part[part["sampler"] == sampler]) if sampler in losers else "",
+            }
+            if result is not None and sampler in whole:
+                k = whole.index(sampler)
+                n_better = int(result.better[:, k].sum())
+                n_worse = int(result.better[k].sum()) + len(losers)
+                row |= _place(n_better, len(whole) + len(losers) - 1 - n_better - n_worse, n_worse)
+                row |= {"tie_group": result.letters[k], "is_best": n_better == 0}
+            elif result is not None and sampler in losers:
+                row |= _place(len(whole), len(losers) - 1, 0)
+            rows.append(row)
+    return pd.DataFrame(rows, columns=[*_COLUMNS])
+
+
+_COLUMNS = (
+    "target", "development", "sampler", "n_seeds", "ratio", "ratio_low", "ratio_high", "rank", "n_better", "n_tied",
+    "n_worse", "tie_group", "is_best", "loss",
+)  # fmt: skip
+
+
+def _interval(values: Array) -> dict[str, float]:
+    mean, half = values.mean(), half_width(values)  # nan where a run has no score: a row is not judged by the others
+    return {"ratio": math.exp(mean), "ratio_low": math.exp(mean - half), "ratio_high": math.exp(mean + half)}
+
+
+def half_width(values: Array, level: float = LEVEL) -> float:
+    """Half of the t-interval of the mean of independent ``values``, shape ``(n,)``; nan of a single one."""
+    if len(values) < 2:
+        return math.nan
+    return float(stats.t.ppf(0.5 + level / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+
+
+def _nowhere() -> dict[str, object]:
+    unknown: dict[str, object] = dict.fromkeys(("rank", "n_better", "n_tied", "n_worse"), math.nan)
+    return {**unknown, "tie_group": "", "is_best": False}
+
+
+def _place(n_better: int, n_tied: int, n_worse: int) -> dict[str, object]:
+    return {"rank": 1 + n_better + n_tied / 2, "n_better": n_better, "n_tied": n_tied, "n_worse": n_worse}
+
+
+def _loss(runs: pd.DataFrame) -> str:
+    bad = runs[runs["score"].isna()]
+    return f"{len(bad)} of {len(runs)} runs: {bad['status'].iloc[0]}, {bad['reason'].iloc[0]}"
+
+
+def rank_overall(places: pd.DataFrame) -> pd.DataFrame:
+    """Mean ranks over the targets that are not development targets.
+
+    Args:
+        places: what ``rank_targets`` returned.
+    Returns:
+        One row per sampler, best first: sampler, mean_rank, rank_low, rank_high (95% t-interval over targets),
+        n_targets (ranked on), n_best (nobody better), n_losses. Rows that took part on fewer targets than others come
+        last, by their mean rank too: means over different targets do not compare.
+    """
+    ranked = places[~places["development"] & places["rank"].notna()]
+    rows = []
+    for sampler, part in ranked.groupby("sampler", sort=False):
+        ranks = part["rank"].to_numpy(dtype=float)
+        half = half_width(ranks)
+        rows.append(
+            {
+                "sampler": sampler,
+                "mean_rank": ranks.mean(),
+                "rank_low": ranks.mean() - half,
+                "rank_high": ranks.mean() + half,
+                "n_targets": len(part),
+                "n_best": int(part["is_best"].sum()),
+                "n_losses": int((part["loss"] != "").sum()),
+            }
+        )
+    columns = ["sampler", "mean_rank", "rank_low", "rank_high", "n_targets", "n_best", "n_losses"]
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.sort_values(["n_targets", "mean_rank"], ascending=[False, True], kind="stable", ignore_index=True)
+
+
+@dataclass(frozen=True)
+class Friedman:
+    """Whether mean ranks differ at all, and by how much two must to be told apart.
+
+    Attributes:
+        samplers, mean_ranks: of the rows that were ranked on every target, best first.
+        n_targets: targets.
+        p: of Friedman's test, in Iman and Davenport's form.
+        critical_difference: of Nemenyi's test at 5%.
+
+    Reference: J. Demsar, J. Mach. Learn. Res. 7 (2006).
+    """
+
+    samplers: list[str]
+    mean_ranks: Array
+    n_targets: int
+    p: float
+    critical_difference: float
+
+
+def friedman(places: pd.DataFrame) -> Friedman | None:
+    """Friedman's test on the ranks of ``rank_targets``; None of fewer than two targets or three whole rows.
+
+    Ranks are made again among the rows that were ranked everywhere; midranks of ties make the test conservative.
+    """
+    ranked = places[~places["development"] & places["rank"].notna()]
+    table = ranked.pivot(index="target", columns="sampler", values="rank").dropna(axis=1)
+    n, k = table.shape
+    if n < 2 or k < 3:
+        return None
+    ranks = table.rank(axis=1)
+    mean = ranks.mean().sort_values(kind="stable")
+    chi2 = 12 * n / (k * (k + 1)) * float(((mean - (k + 1) / 2) ** 2).sum())
+    f = (n - 1) * chi2 / (n * (k - 1) - chi2) if chi2 < n * (k - 1) else math.inf
+    width = float(stats.studentized_range.ppf(LEVEL, k, np.inf)) / math.sqrt(2)
+    return Friedman(
+        samplers=list(mean.index),
+        mean_ranks=mean.to_numpy(dtype=float),
+        n_targets=n,
+        p=float(stats.f.sf(f, k - 1, (k - 1) * (n - 1))),
+        critical_difference=width * math.sqrt(k * (k + 1) / (6 * n)),
+    )

@@ -1,0 +1,33 @@
+"""The files of a leaderboard: CSV, Markdown and provenance."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from .leaderboard import Results, collect, provenance, throughput
+from .markdown import markdown
+from .store import write_json, write_text
+
+
+def write_leaderboard(
+    store: Path | str, to: Path, *, metrics: pd.DataFrame | None = None, device: str = "cpu"
+) -> Results:
+    """Write leaderboard.csv, overall.csv, metrics.csv, leaderboard.md and provenance.json into ``to``.
+
+    Where the suite measured draws over batch sizes, also throughput.csv. The same store gives the same bytes.
+
+    Args:
+        store, metrics, device: see ``leaderboard.collect``.
+        to: directory; made if absent.
+    """
+    results = collect(store, metrics=metrics, device=device)
+    to.mkdir(parents=True, exist_ok=True)
+    tables = {"leaderboard": results.board, "overall": results.overall, "metrics": results.metrics}
+    curves = throughput(results.stored)
+    if len(curves):
+        tables["throughput"] = curves
+    for name, table in tables.items():
+        write_text(to / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
+    write_text(to / "leaderboard.md", markdown(results))
+    write_json(to / "provenance.json", provenance(results.plan, results.records))
+    return results
