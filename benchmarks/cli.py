@@ -100,15 +100,21 @@ def run(
     device: DeviceOption = Device.CPU,
     plugin: Plugins = None,
     floors: FloorsOption = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and run nothing.")] = False,
+    longest: Annotated[
+        float | None, typer.Option(min=1, help="Seconds; runs that are estimated to take longer stay missing.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would run with estimates of the time, and run nothing.")
+    ] = False,
 ) -> None:
     """Run a suite, continue where an earlier call stopped, and print its leaderboard."""
     import dataclasses
 
     from ..targets.meter import Budget
     from .engine import n_cores, run_suite, unfinished
+    from .estimates import Estimates, duration
     from .plan import load_suite, make_plan
-    from .store import Plan
+    from .store import Plan, Store
 
     chosen = load_suite(suite)
     if seeds is not None:
@@ -121,24 +127,32 @@ def run(
     runs = make_plan(chosen, only_targets=targets, only_samplers=samplers, device=device.value, plugins=plugins)
     todo = unfinished(Plan(chosen.name, chosen.description, list(chosen.metrics), runs), directory)
     typer.echo(f"suite {chosen.name}: {len(runs)} runs, {len(runs) - len(todo)} of them done, store {directory}")
+    estimates, n_workers = Estimates.known(Store(directory)), workers or (1 if device is Device.CUDA else n_cores())
+    too_long = {spec.run_id for spec in todo if longest is not None and (estimates.seconds(spec) or 0) > longest}
+    todo = [spec for spec in todo if spec.run_id not in too_long]
+    typer.echo(f"{len(todo)} runs, {estimates.total(todo, n_workers)}")
+    if too_long:
+        typer.echo(f"{len(too_long)} runs are left out: each is estimated to take longer than {longest:g} s")
     if dry_run:
         for spec in todo:
-            typer.echo(f"  {spec.run_id}  {spec.title}")
+            seconds = estimates.seconds(spec)
+            typer.echo(f"  {spec.run_id}  {'unknown' if seconds is None else duration(seconds):>8}  {spec.title}")
         return
     with progress_bar("runs", len(todo)) as progress:
         frame = run_suite(
             chosen,
             directory,
-            workers=workers or (1 if device is Device.CUDA else n_cores()),
+            workers=n_workers,
             device=device.value,
             only_targets=targets,
             only_samplers=samplers,
             plugins=plugins,
+            skip=lambda spec: spec.run_id in too_long,
             on_start=lambda spec: progress.start(spec.title),
             on_end=lambda outcome: progress.end(outcome.spec.title, _outcome_line(outcome)),
         )
     _write_and_print(directory, directory, device, floors=floors)
-    failures = frame[frame["status"].isin(FAILURES)]
+    failures = frame[frame["status"].isin(FAILURES) & ~frame["run_id"].isin(too_long)]
     for _, row in failures.iterrows():
         typer.echo(
             f"{row['status']}: {row['target']} / {row['sampler']} / seed {row['seed']}: {row['reason']}", err=True

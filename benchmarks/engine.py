@@ -87,6 +87,7 @@ def run_suite(
     only_samplers: Sequence[str] = (),
     device: "DeviceClass" = "cpu",
     plugins: Sequence[Path] = (),
+    skip: "Callable[[RunSpec], bool]" = lambda spec: False,
     on_start: "Callable[[RunSpec], None]" = lambda spec: None,
     on_end: Callable[[Outcome], None] = lambda outcome: None,
 ) -> "pd.DataFrame":
@@ -101,6 +102,7 @@ def run_suite(
         only_targets, only_samplers: labels or names to keep; empty keeps all.
         device: "cpu" or "cuda".
         plugins: files whose registrations the suite uses.
+        skip: which runs are planned and not run now; they stay missing.
         on_start, on_end: called before and after every run.
     Returns:
         One row per planned run: target, sampler, seed, status, reason, run_id.
@@ -120,7 +122,7 @@ def run_suite(
     plan = Plan(suite.name, suite.description, list(suite.metrics), runs)
     with directory.locked():
         directory.write_plan(plan, _valid_runs(suite, directory, device, plugins))
-        outcomes = run_plan(plan, Path(store), workers=workers, on_start=on_start, on_end=on_end)
+        outcomes = run_plan(plan, Path(store), workers=workers, skip=skip, on_start=on_start, on_end=on_end)
     ended = {outcome.spec.run_id: outcome for outcome in outcomes}
     rows = []
     for run in runs:
@@ -165,17 +167,18 @@ def run_plan(
     store: Path,
     *,
     workers: int,
+    skip: "Callable[[RunSpec], bool]" = lambda spec: False,
     on_start: "Callable[[RunSpec], None]" = lambda spec: None,
     on_end: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
-    """Run what is unfinished, ``workers`` at a time.
+    """Run what is unfinished and not to be skipped, ``workers`` at a time.
 
     Raises:
         ValueError: if ``workers`` is below 1.
     """
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
-    pending = deque(unfinished(plan, store))
+    pending = deque(run for run in unfinished(plan, store) if not skip(run))
     slots = [_Slot(store) for _ in range(min(workers, len(pending)))]
     outcomes = []
     try:

@@ -16,6 +16,7 @@ from ..targets.base import TARGETS
 from ..targets.draws import Draws
 from ..targets.meter import derive_generator
 from ..targets.registry import load_plugin
+from .estimates import Estimates
 from .floor_finder import FloorFinder
 from .plan import MetricItem, RunSpec
 from .store import ARRAYS, Plan, Record, Store, StoreError
@@ -44,7 +45,7 @@ class Evaluator:
         wanted = {_key(metric): metric for metric in metrics}
         status = record.status if record else "missing"
         if record is None or record.draws_sha256 is None or status == "diverged":
-            why = problem or (f"{status}: {record.reason}" if record else "not run yet")
+            why = f"{status}: {record.reason}" if record else problem
             results = {key: _nothing(metric, why) for key, metric in wanted.items()}
         else:
             absent = {key: metric for key, metric in wanted.items() if key not in cached}
@@ -166,16 +167,20 @@ def evaluate_store(
 
 
 def records(store: Store, plan: Plan) -> list[tuple[RunSpec, Record | None, str]]:
-    """Planned runs with their records, and what is wrong with a record that cannot be read."""
+    """Planned runs with their records, and why there is none: it cannot be read, or was not run yet."""
     for plugin in sorted({plugin for run in plan.runs for plugin in run.plugins}):
         load_plugin(Path(plugin))
-    found = []
+    found: list[tuple[RunSpec, Record | None, str]] = []
     for run in plan.runs:
         try:
             found.append((run, store.record(run.run_id), ""))
         except StoreError as error:
             found.append((run, None, str(error)))
-    return found
+    estimates = Estimates.known() if any(record is None for _, record, _ in found) else None
+    return [
+        (run, record, problem or (estimates.not_run(run) if estimates and record is None else ""))
+        for run, record, problem in found
+    ]
 
 
 def _key(item: MetricItem) -> str:

@@ -211,7 +211,7 @@ def _title(figure: Figure, text: str) -> None:
 def _samples(store: Store, record: Record | None, problem: str) -> Array | str:
     """The first draws of a run, or why there are none."""
     if record is None:
-        return problem or "not run yet"
+        return problem
     if record.draws_sha256 is None:
         return f"{record.status}: {record.reason}"
     try:
