@@ -23,7 +23,11 @@ PACKAGES = ("torch", "numpy", "scipy", "pandas", "pot", "scikit-learn")
 
 
 def timed(work: Callable[[], T], device: str) -> tuple[T, float]:
-    """Result of ``work`` and its seconds; on CUDA between synchronised events."""
+    """Result of ``work`` and its seconds: on CUDA between synchronised events, on a CPU those of the processor.
+
+    Processor time is that of one core, since a worker has one thread; it is added up over the threads of a library that
+    starts its own. Time in which other processes have the core does not count, so that busy machines measure too.
+    """
     if device == "cuda":
         begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
@@ -32,8 +36,8 @@ def timed(work: Callable[[], T], device: str) -> tuple[T, float]:
         end.record()
         torch.cuda.synchronize()
         return result, begin.elapsed_time(end) / 1_000
-    start = time.perf_counter()
-    return work(), time.perf_counter() - start
+    start = time.process_time()
+    return work(), time.process_time() - start
 
 
 def median_seconds(work: Callable[[], object], device: str, *, at_least: float = 0.5, at_most: int = 20) -> float:

@@ -47,7 +47,7 @@ class Record:
 
     Attributes:
         counts: points per phase and kind of evaluation; fractions where minibatches were paid.
-        seconds: wall time of ``fit`` and ``draw`` (of all n samples).
+        seconds: of ``fit`` and of ``draw`` (all n samples), see ``measure.timed``.
         throughput: batches and the microseconds per draw at each, where the suite asks for them.
         peak_memory_mb: peak resident memory of the worker during the run (on CUDA: of the device).
         environment: versions, revision, machine.

@@ -1,5 +1,7 @@
 """Times of draws over batch sizes, with a clock that the test sets."""
 
+import time
+
 import pytest
 
 from samplerbench.benchmarks import measure
@@ -18,12 +20,12 @@ class Clock:
         self.batches.append(n)
         self.now += self.per_call + n * self.per_draw
 
-    def perf_counter(self) -> float:
+    def process_time(self) -> float:
         return self.now
 
 
 def curve(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float]]:
-    monkeypatch.setattr(measure.time, "perf_counter", clock.perf_counter)
+    monkeypatch.setattr(measure.time, "process_time", clock.process_time)
     return measure.throughput_curve(clock.draw, "cpu")
 
 
@@ -52,7 +54,7 @@ def test_the_first_call_of_a_batch_is_not_timed(monkeypatch: pytest.MonkeyPatch)
         clock.now += 0 if n in clock.batches else 1.0  # something is compiled
         clock.draw(n)
 
-    monkeypatch.setattr(measure.time, "perf_counter", clock.perf_counter)
+    monkeypatch.setattr(measure.time, "process_time", clock.process_time)
     assert max(cost for _, cost in measure.throughput_curve(draw, "cpu")) == pytest.approx(1_001)
 
 
@@ -61,3 +63,18 @@ def test_a_method_that_refuses_a_batch_ends_the_curve() -> None:
         raise ValueError(f"n_samples must be at least 2, got {n}")
 
     assert measure.throughput_curve(draw, "cpu") == []
+
+
+def test_on_a_cpu_the_time_of_other_processes_does_not_count() -> None:
+    result, seconds = measure.timed(lambda: time.sleep(0.3) or "done", "cpu")
+    assert result == "done"
+    assert seconds < 0.1
+
+
+def test_on_a_cpu_work_counts() -> None:
+    def work() -> None:
+        end = time.process_time() + 0.05
+        while time.process_time() < end:
+            pass
+
+    assert 0.05 <= measure.timed(work, "cpu")[1] < 0.1
