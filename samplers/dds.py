@@ -30,7 +30,7 @@ from .implicit.trainer import LOOK_EVERY, LastLook
 from .replay import Buffer, Replay
 
 
-@register_sampler("dds", version=2)
+@register_sampler("dds", version=1)
 @dataclass(frozen=True, kw_only=True)
 class DDS:
     """Denoising diffusion sampler: a network learns the steps from a Gaussian to the target; draws carry weights.
@@ -62,7 +62,7 @@ class DDS:
     Settings are ours.
     """
 
-    network: Network = field(default_factory=lambda: Network(width=64))
+    network: Network = field(default_factory=Network)
     n_steps: int = 5_000
     batch_size: int = 2_048
     step_size: float = 2e-3

@@ -38,7 +38,7 @@ class Replay:
 
     n_points: int = 2_048
     n_first: int = 200
-    move_every: int = 5
+    move_every: int = 10
     draw_every: int = 50
     n_fresh: int = 512
     moves: Moves = field(default_factory=local_moves)

@@ -175,6 +175,21 @@ def test_weights_of_resampled_paths_are_those_of_the_draws() -> None:
     torch.testing.assert_close(chain.sigma * y, draws.samples)
 
 
+def test_widths_of_a_drift_start_between_those_for_a_wide_target_and_a_point_and_stay_near() -> None:
+    chain = DDS().chain(double(Scaled()))
+    drift, k = Drift(SMALL, chain, derive_generator("net")), torch.arange(79)[:, None]
+    y = chain.start(79, derive_generator("y"))
+    of_a_point = (chain.noise[k + 1] / chain.noise[k]).log()  # the exact width, see ``exact`` with variance 0
+    _, log_width = drift(y, chain.score(y, k), k)
+    torch.testing.assert_close(log_width, 0.5 * of_a_point.expand_as(y))
+    with torch.no_grad():
+        for parameter in drift.net.parameters():
+            parameter.normal_(generator=derive_generator("rough"))
+    _, log_width = drift(y, chain.score(y, k), k)
+    assert (log_width <= -0.5 * of_a_point).all()
+    assert (log_width >= 1.5 * of_a_point).all()
+
+
 def test_any_drift_is_shown_a_score_no_longer_than_the_noise_allows() -> None:
     chain = DDS(max_score=0.7).chain(double(Scaled(sd=1e-3)))
     y = chain.start(50, derive_generator("y"))
