@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ from ...targets.meter import BudgetReached, Meter
 from ..base import FittedSampler, NotApplicableError, register_sampler
 from ..isolation import isolated_rng
 from ..kernels import Diverged
-from .boundary import Array, finite_starts, silenced
+from .boundary import Array, Boundary, finite_starts, silenced
 from .chains import End, FittedChains
-from .jax_boundary import JaxArray, JaxDensity, double_precision
+from .jax_boundary import JaxArray, JaxDensity
 
 SCORES_PER_STEP = 2  # of the integrator of minimal norm, the library's own for this sampler
 PHASE = 1 / 3  # of the tuning
@@ -23,7 +24,7 @@ PHASE = 1 / 3  # of the tuning
 @register_sampler("blackjax_mclmc", version=1)
 @dataclass(frozen=True, kw_only=True)
 class BlackjaxMCLMC:
-    """Microcanonical Langevin Monte Carlo of blackjax (blackjax.mclmc): unit velocity, turned by the score and by noise.
+    """Microcanonical Langevin Monte Carlo of blackjax (blackjax.mclmc): unit velocity, turned by score and noise.
 
     Nothing is accepted or rejected, so the draws are biased: the integrator's error in energy adds up to a stationary
     law that is not the target, off by the order of the squared step, and no diagnostic of convergence sees it. The
@@ -70,17 +71,17 @@ class BlackjaxMCLMC:
             raise NotApplicableError("needs two dimensions at least, target has one")
         x = meter.start(self.n_chains, generator)
         end = End()
-        compiled = Compiled(self, meter)
+        compiled = Compiled.of(self)
         tuned = Tuned.first(self.n_chains, meter.dim)
         with silenced(), isolated_rng(generator) as seed:
             try:
                 x = finite_starts(meter, self.n_chains, generator)
-                x, tuned = tune(compiled, x, seed)
+                x, tuned = tune(compiled, x, meter, seed)
             except (BudgetReached, Diverged) as error:
                 end.note(error)
         diagnostics = {"n_steps": tuned.n_steps, "step_sizes": tuned.step_sizes.tolist(), "L": tuned.lengths.tolist()}
         return FittedChains(
-            self, x, lambda x, seed: Trajectories(compiled, x, tuned, seed), diagnostics, end.stopped, end.reason
+            self, x, lambda x, seed: Trajectories(compiled, x, meter, tuned, seed), diagnostics, end.stopped, end.reason
         )
 
 
@@ -107,11 +108,10 @@ class Tuned:
 
 
 class Compiled:
-    """The library's functions, mapped over chains and compiled once for all draws.
+    """The library's functions, mapped over chains and compiled once for all targets of one dimension and draws.
 
     Args:
         config: of the sampler.
-        meter: the target.
 
     Attributes:
         density: what they call.
@@ -122,12 +122,12 @@ class Compiled:
         n_tuning: steps of the tuning.
     """
 
-    def __init__(self, config: BlackjaxMCLMC, meter: Meter) -> None:
+    def __init__(self, config: BlackjaxMCLMC) -> None:
         import blackjax  # pyright: ignore[reportMissingImports]
         import jax  # pyright: ignore[reportMissingImports]
 
         library: Any = blackjax  # untyped
-        self.density = JaxDensity(meter)
+        self.density = JaxDensity()
         log_prob, kernel = self.density.log_prob, library.mclmc.build_kernel()
         phase = round(config.burn_in * PHASE)
         self.n_tuning = 3 * phase + round(phase / 3)
@@ -155,13 +155,20 @@ class Compiled:
 
         self.start, self.move, self.tune = (jax.jit(jax.vmap(function)) for function in (start, move, tune))
 
+    @classmethod
+    @lru_cache(maxsize=8)
+    def of(cls, config: BlackjaxMCLMC) -> "Compiled":
+        """The same for the same configuration."""
+        return cls(config)
 
-def tune(compiled: Compiled, x: Tensor, seed: int) -> tuple[Tensor, Tuned]:
+
+def tune(compiled: Compiled, x: Tensor, meter: Meter, seed: int) -> tuple[Tensor, Tuned]:
     """Tune the chains.
 
     Args:
         compiled: the library's functions.
         x: where the chains start, shape ``(n_chains, dim)``.
+        meter: the target.
         seed: of the library.
     Returns:
         Where they are then, and what the tuning gives.
@@ -171,15 +178,15 @@ def tune(compiled: Compiled, x: Tensor, seed: int) -> tuple[Tensor, Tuned]:
     """
     import jax  # pyright: ignore[reportMissingImports]
 
-    boundary = compiled.density.boundary
-    with double_precision():
+    boundary = Boundary(meter)
+    with compiled.density.of(boundary):
         first, second = jax.random.split(jax.random.key(seed))
         states = compiled.start(jax.random.split(first, len(x)), boundary.to_y(x))
         states, *found = compiled.tune(jax.random.split(second, len(x)), states)
         y, length, step_size, metric = map(np.asarray, (states.position, *found))
     boundary.check()
     is_usable = np.isfinite(y).all(-1) & np.isfinite(metric).all(-1) & (metric > 0).all(-1)
-    is_usable &= (0 < length) & (length < np.inf) & (0 < step_size) & (step_size < np.inf)
+    is_usable &= (length > 0) & (length < np.inf) & (step_size > 0) & (step_size < np.inf)
     if not is_usable.all():
         raise Diverged(f"the tuning failed in {(~is_usable).sum()} of {len(x)} chains")
     return boundary.to_x(y), Tuned(length, step_size, metric, compiled.n_tuning)
@@ -191,20 +198,17 @@ class Trajectories:
     Args:
         compiled: the library's functions.
         x: where the chains are, shape ``(n_chains, dim)``.
+        meter: the target.
         tuned: of every chain.
         seed: of the library.
     """
 
-    def __init__(self, compiled: Compiled, x: Tensor, tuned: Tuned, seed: int) -> None:
-        import jax  # pyright: ignore[reportMissingImports]
-
-        self._compiled, self._tuned, self._x = compiled, tuned, x
+    def __init__(self, compiled: Compiled, x: Tensor, meter: Meter, tuned: Tuned, seed: int) -> None:
+        self._compiled, self._tuned, self._x, self._seed = compiled, tuned, x, seed
+        self._boundary = Boundary(meter)
         self._states: JaxArray = None
         self._squares = 0.0  # sum of squared errors in energy
         self._n_moves = self._n_refused = 0
-        compiled.density.renew()
-        with double_precision():
-            self._key = jax.random.key(seed)
 
     @property
     def diagnostics(self) -> Mapping[str, object]:
@@ -221,9 +225,9 @@ class Trajectories:
         """One step of every chain; BudgetReached where one of them cannot be paid."""
         import jax  # pyright: ignore[reportMissingImports]
 
-        compiled, tuned, boundary = self._compiled, self._tuned, self._compiled.density.boundary
-        with double_precision():
-            self._key, first, second = jax.random.split(self._key, 3)
+        compiled, tuned, boundary = self._compiled, self._tuned, self._boundary
+        with compiled.density.of(boundary):
+            first, second = jax.random.split(jax.random.fold_in(jax.random.key(self._seed), self._n_moves))
             states = self._states
             if states is None:
                 states = compiled.start(jax.random.split(first, len(self._x)), boundary.to_y(self._x))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -13,9 +14,9 @@ from ...targets.meter import BudgetReached, Meter
 from ..base import FittedSampler, register_sampler
 from ..isolation import isolated_rng
 from ..kernels import Diverged
-from .boundary import Array, finite_starts, silenced
+from .boundary import Array, Boundary, finite_starts, silenced
 from .chains import End, FittedChains
-from .jax_boundary import JaxArray, JaxDensity, double_precision
+from .jax_boundary import JaxArray, JaxDensity
 
 Metric: TypeAlias = Literal["diagonal", "dense"]
 FIRST_STEP = 1.0  # of the warm-up, in units of scale, as in the library
@@ -66,7 +67,7 @@ class BlackjaxNUTS:
 
         x = meter.start(self.n_chains, generator)
         end = End()
-        compiled = Compiled(self, meter)
+        compiled = Compiled.of(self)
         tuned = [Tuned.first(self.metric, meter.dim) for _ in range(self.n_chains)]
         with silenced(), isolated_rng(generator) as seed:
             try:
@@ -84,7 +85,7 @@ class BlackjaxNUTS:
             "n_leapfrog": sum(each.n_leapfrog for each in tuned),
         }
         return FittedChains(
-            self, x, lambda x, seed: Trajectories(compiled, x, tuned, seed), diagnostics, end.stopped, end.reason
+            self, x, lambda x, seed: Trajectories(compiled, x, meter, tuned, seed), diagnostics, end.stopped, end.reason
         )
 
 
@@ -112,25 +113,26 @@ class Tuned:
 
 
 class Compiled:
-    """The library's functions, compiled once for all chains and draws.
+    """The library's functions, compiled once for all chains, targets of one dimension and draws.
 
     Args:
         config: of the sampler.
-        meter: the target.
 
     Attributes:
         density: what they call.
+        metric: as configured.
         start: the state of a chain at y, shape ``(dim,)``; a score.
         move: ``(key, state, step size, inverse metric)`` to the next state and how it came about; a score per step.
         warm_up: ``(key, y)`` to step size, inverse metric, and of every move where it led, how, and with what.
     """
 
-    def __init__(self, config: BlackjaxNUTS, meter: Meter) -> None:
+    def __init__(self, config: BlackjaxNUTS) -> None:
         import blackjax  # pyright: ignore[reportMissingImports]
         import jax  # pyright: ignore[reportMissingImports]
 
         library: Any = blackjax  # untyped
-        self.density = JaxDensity(meter)
+        self.metric: Metric = config.metric
+        self.density = JaxDensity()
         log_prob, kernel = self.density.log_prob, library.nuts.build_kernel()
         adaptation = library.window_adaptation(
             library.nuts,
@@ -160,6 +162,38 @@ class Compiled:
 
         self.start, self.move, self.warm_up = map(jax.jit, (start, move, warm_up))
 
+    @classmethod
+    @lru_cache(maxsize=8)
+    def of(cls, config: BlackjaxNUTS) -> "Compiled":
+        """The same for the same configuration."""
+        return cls(config)
+
+
+class Share(Boundary):
+    """The boundary of one chain among others.
+
+    Args:
+        meter: of the target.
+        n_left: chains that have not begun, this one among them; each gets the same part of the budget that is left.
+
+    Attributes:
+        n_scores: paid here.
+    """
+
+    def __init__(self, meter: Meter, n_left: int) -> None:
+        super().__init__(meter)
+        self.n_scores = 0
+        self._remaining = meter.remaining
+        self._kept = 0.0 if n_left == 1 else meter.remaining() * (1 - 1 / n_left)
+
+    def log_prob_and_score(self, y: Array) -> tuple[Array, Array]:
+        """As in ``Boundary``; what is left to the other chains ends it as the budget does."""
+        if self.error is None and self._remaining() - len(y) < self._kept:
+            self.error = BudgetReached(f"a chain's share of the budget is spent, {self._kept:g} are left for others")
+        both = super().log_prob_and_score(y)
+        self.n_scores += len(y) if self.error is None else 0
+        return both
+
 
 def warm_up(compiled: Compiled, x: Tensor, meter: Meter, seed: int) -> tuple[Tensor, list[Tuned]]:
     """Warm up the chains, each within its share of the budget; moves that a chain cannot pay are dropped.
@@ -176,26 +210,26 @@ def warm_up(compiled: Compiled, x: Tensor, meter: Meter, seed: int) -> tuple[Ten
     """
     import jax  # pyright: ignore[reportMissingImports]
 
-    density, ends, tuned = compiled.density, [], []
-    with double_precision():
-        keys = jax.random.split(jax.random.key(seed), len(x))
-        for n_done, (key, row) in enumerate(zip(keys, x, strict=True)):
-            density.renew(kept_back=meter.remaining() * (1 - 1 / (len(x) - n_done)) if n_done < len(x) - 1 else 0.0)
-            y = density.boundary.to_y(row)
+    ends, tuned = [], []
+    for number, row in enumerate(x):
+        boundary = Share(meter, len(x) - number)
+        y = boundary.to_y(row)
+        with compiled.density.of(boundary):
+            key = jax.random.fold_in(jax.random.key(seed), number)
             step_size, metric, path = jax.tree.map(np.asarray, compiled.warm_up(key, y))
-            positions, n_steps, steps, metrics = path
-            n_moves, error = len(n_steps), density.boundary.error
-            if error is not None:
-                if not isinstance(error, BudgetReached):
-                    raise error
-                n_moves = int((1 + n_steps.cumsum() <= density.n_scores).sum())  # 1 is that of the start
-                step_size = steps[n_moves - 1] if n_moves else FIRST_STEP
-                metric = metrics[n_moves - 1] if n_moves else np.ones_like(metric)
-            y = positions[n_moves - 1] if n_moves else y
-            tuned.append(Tuned(float(step_size), np.array(metric), n_moves, int(n_steps[:n_moves].sum()), error))
-            ends.append(density.boundary.to_x(y))
-            if not (np.isfinite(y).all() and 0 < step_size < np.inf and np.isfinite(metric).all()):
-                raise Diverged(f"a chain is not finite after {n_moves} moves of the warm-up")
+        positions, n_steps, steps, metrics = path
+        n_moves, error = len(n_steps), boundary.error
+        if error is not None:
+            if not isinstance(error, BudgetReached):
+                raise error
+            n_moves = int((1 + n_steps.cumsum() <= boundary.n_scores).sum())  # 1 is that of the start
+            step_size = steps[n_moves - 1] if n_moves else FIRST_STEP
+            metric = metrics[n_moves - 1] if n_moves else Tuned.first(compiled.metric, meter.dim).inverse_metric
+        y = positions[n_moves - 1] if n_moves else y
+        tuned.append(Tuned(float(step_size), np.array(metric), n_moves, int(n_steps[:n_moves].sum()), error))
+        ends.append(boundary.to_x(y))
+        if not (np.isfinite(y).all() and 0 < step_size < np.inf and np.isfinite(metric).all()):
+            raise Diverged(f"a chain is not finite after {n_moves} moves of the warm-up")
     return torch.stack(ends), tuned
 
 
@@ -205,19 +239,16 @@ class Trajectories:
     Args:
         compiled: the library's functions.
         x: where the chains are, shape ``(n_chains, dim)``.
+        meter: the target.
         tuned: of every chain.
         seed: of the library.
     """
 
-    def __init__(self, compiled: Compiled, x: Tensor, tuned: list[Tuned], seed: int) -> None:
-        import jax  # pyright: ignore[reportMissingImports]
-
-        self._compiled, self._tuned, self._x = compiled, tuned, x
+    def __init__(self, compiled: Compiled, x: Tensor, meter: Meter, tuned: list[Tuned], seed: int) -> None:
+        self._compiled, self._tuned, self._x, self._seed = compiled, tuned, x, seed
+        self._boundary = Boundary(meter)
         self._infos: list[Array] = []  # of every move, shape (n_chains, 3)
         self._states: list[JaxArray] = []
-        compiled.density.renew()
-        with double_precision():
-            self._key = jax.random.key(seed)
 
     @property
     def diagnostics(self) -> Mapping[str, object]:
@@ -233,10 +264,10 @@ class Trajectories:
         """One trajectory of every chain; BudgetReached where one of them cannot be paid."""
         import jax  # pyright: ignore[reportMissingImports]
 
-        compiled, boundary = self._compiled, self._compiled.density.boundary
-        with double_precision():
+        compiled, boundary = self._compiled, self._boundary
+        with compiled.density.of(boundary):
             states = self._states or [compiled.start(y) for y in boundary.to_y(self._x)]
-            self._key, *keys = jax.random.split(self._key, len(states) + 1)
+            keys = jax.random.split(jax.random.fold_in(jax.random.key(self._seed), len(self._infos)), len(states))
             moved = [
                 compiled.move(key, state, tuned.step_size, tuned.inverse_metric)
                 for key, state, tuned in zip(keys, states, self._tuned, strict=True)

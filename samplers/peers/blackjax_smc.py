@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from ..annealed import Base, systematic
 from ..base import FittedSampler, refuse_start, register_sampler
 from ..isolation import isolated_rng
 from ..kernels import Diverged, stopped_by
-from .boundary import Array, silenced, to_numpy
-from .jax_boundary import JaxArray, JaxDensity, double_precision
+from .boundary import Array, Boundary, silenced, to_numpy
+from .jax_boundary import JaxArray, JaxDensity
 
 MIN_RUNS = 10  # whose spread gives the standard error of log Z
 FIRST_STEP = 0.5  # in standard deviations of the particles
@@ -26,6 +27,7 @@ ACCEPTANCE = 0.8  # that the step is adapted to
 GAIN = 2.0  # of the log step, per acceptance off
 MIN_VARIANCE = 1e-12  # of the particles, in those of the base
 FLOOR = -1e30  # log likelihood where the density is zero: times a temperature of zero it is zero, and not NaN
+DEAD = -1e10  # rise of log Z that only such particles give
 
 
 @register_sampler("blackjax_smc", version=1)
@@ -91,7 +93,7 @@ class FittedBlackjaxSMC:
     def draw(self, n_samples: int, generator: Generator, start: Tensor | None = None) -> Draws:
         """Particles of all runs; where the budget ends earlier, of those that are complete, without log Z.
 
-        If none is, the particles of the first at the b it reached.
+        If none is, the particles of the first, under the law that they were moved under last.
 
         Args:
             n_samples: number of rows.
@@ -110,11 +112,11 @@ class FittedBlackjaxSMC:
         stopped: Stopped | None = None
         reason = ""
         with silenced(), isolated_rng(generator) as seed:
-            compiled = Compiled(config, self.meter, base)
+            compiled = Compiled.of(config)
             try:
                 for number, x in enumerate(starts):
                     runs[number:] = [Run(x)]
-                    runs[number].go(compiled, seed, number)
+                    runs[number].go(compiled, base, self.meter, seed, number)
             except (BudgetReached, Diverged) as error:
                 stopped = stopped_by(error)
                 reason = f"{error}; stopped in run {len(runs)} at b = {runs[-1].b:.3g}"
@@ -173,37 +175,37 @@ class Run:
         self.bs: list[float] = []
         self.n_steps = 0
 
-    def go(self, compiled: "Compiled", seed: int, number: int) -> None:
+    def go(self, compiled: "Compiled", base: Base, meter: Meter, seed: int, number: int) -> None:
         """Go to b = 1, and move the particles there.
 
         Raises:
-            BudgetReached: before a step is complete that cannot be paid; earlier steps stand.
+            BudgetReached: if a step cannot be paid; earlier steps stand.
             Diverged: if the density is zero at all particles, b does not rise or particles are not finite.
         """
         import jax  # pyright: ignore[reportMissingImports]
 
-        density = compiled.density
-        density.renew()
-        with double_precision():
+        boundary = Boundary(meter)
+        mean, sd = to_numpy(base.mean), to_numpy(base.sd)
+        q = (mean / meter.scale, sd / meter.scale, -np.log(sd).sum() - 0.5 * LOG_2PI * len(sd))
+        with compiled.density.of(boundary):
             key = jax.random.fold_in(jax.random.key(seed), number)
-            state = compiled.init(density.boundary.to_y(self.x))
-            inverse_metric = compiled.variance
+            state = compiled.init(boundary.to_y(self.x))
+            inverse_metric = q[1] ** 2
             is_last = False
             while not is_last:
                 is_last = self.b == 1
-                state, b, increment, rate, is_dead = compiled.step(
-                    jax.random.fold_in(key, self.n_steps), state, self.step, inverse_metric
-                )
+                state, *seen = compiled.step(jax.random.fold_in(key, self.n_steps), state, self.step, inverse_metric, q)
+                b, increment, rate = map(float, seen)
                 y, weights = np.asarray(state.particles), np.asarray(state.weights)
-                density.boundary.check()
+                boundary.check()
                 if not np.isfinite(y).all():
                     raise Diverged("particles are not finite after a step")
-                if is_dead:
+                if not is_last and increment < DEAD:
                     raise Diverged(f"the density is zero at all of {len(y)} particles")
-                if not (is_last or float(b) > self.b):
+                if not (is_last or b > self.b):
                     raise Diverged("b does not rise any more")
-                self._take(density.boundary.to_x(y), float(b), 0.0 if is_last else float(increment), float(rate))
-                inverse_metric = np.maximum(weighted_variance(y, weights), MIN_VARIANCE * compiled.variance)
+                self._take(boundary.to_x(y), b, 0.0 if is_last else increment, rate)
+                inverse_metric = np.maximum(weighted_variance(y, weights), MIN_VARIANCE * q[1] ** 2)
 
     def _take(self, x: Tensor, b: float, increment: float, rate: float) -> None:
         self.x, self.b = x, b
@@ -222,53 +224,52 @@ def weighted_variance(y: Array, weights: Array) -> Array:
 
 
 class Compiled:
-    """The library's step, compiled once for all runs of a draw.
+    """The library's step, compiled once for all runs, targets of one dimension and draws of one number of particles.
 
     Args:
         config: of the sampler.
-        meter: the target.
-        base: q.
 
     Attributes:
         density: what it calls: n values, n * (1 + n_moves * n_leapfrog) scores and n values in every step.
-        variance: of q in y = x / scale, shape ``(dim,)``.
         init: the state of particles at y, shape ``(n, dim)``.
-        step: ``(key, state, step size, inverse metric)`` to the state after a step, its b, the rise of log Z, the mean
-            acceptance probability, and whether the density is zero at all particles.
+        step: ``(key, state, step size, inverse metric, q)`` to the state after a step, its b, the rise of log Z and the
+            mean acceptance probability; q is mean and standard deviations of y, and log density of x at the mean.
     """
 
-    def __init__(self, config: BlackjaxSMC, meter: Meter, base: Base) -> None:
+    def __init__(self, config: BlackjaxSMC) -> None:
         import blackjax  # pyright: ignore[reportMissingImports]
         import jax  # pyright: ignore[reportMissingImports]
         import jax.numpy as jnp  # pyright: ignore[reportMissingImports]
         from blackjax.smc import adaptive_tempered, extend_params, resampling  # pyright: ignore[reportMissingImports]
 
         library: Any = blackjax  # untyped
-        self.density = JaxDensity(meter)
-        log_prob = self.density.log_prob
-        mean, sd = to_numpy(base.mean) / meter.scale, to_numpy(base.sd) / meter.scale
-        self.variance = sd**2
-        log_unit = -float(base.sd.double().log().sum()) - 0.5 * LOG_2PI * len(sd)
+        self.density = JaxDensity()
         hmc = library.hmc.build_kernel()
-
-        def log_q(y: JaxArray) -> JaxArray:  # of x, at y
-            return log_unit - 0.5 * jnp.sum(((y - mean) / sd) ** 2)
-
-        def log_likelihood(y: JaxArray) -> JaxArray:
-            return jnp.maximum(log_prob(y) - log_q(y), FLOOR)
 
         def move(key: JaxArray, state: JaxArray, law: JaxArray, step: JaxArray, metric: JaxArray) -> JaxArray:
             return hmc(key, state, law, step, metric, config.n_leapfrog)
 
-        kernel = adaptive_tempered.build_kernel(
-            log_q, log_likelihood, move, library.hmc.init, resampling.systematic, config.min_ess
-        )
+        def step(key: JaxArray, state: JaxArray, step_size: JaxArray, metric: JaxArray, q: JaxArray) -> JaxArray:
+            mean, sd, log_peak = q
 
-        def step(key: JaxArray, state: JaxArray, step_size: JaxArray, inverse_metric: JaxArray) -> JaxArray:
-            parameters = extend_params({"step": step_size, "metric": inverse_metric})
+            def log_q(y: JaxArray) -> JaxArray:
+                return log_peak - 0.5 * jnp.sum(((y - mean) / sd) ** 2)
+
+            def log_likelihood(y: JaxArray) -> JaxArray:
+                return jnp.maximum(self.density.log_prob(y) - log_q(y), FLOOR)
+
+            kernel = adaptive_tempered.build_kernel(
+                log_q, log_likelihood, move, library.hmc.init, resampling.systematic, config.min_ess
+            )
+            parameters = extend_params({"step": step_size, "metric": metric})
             state, info = kernel(key, state, config.n_moves, parameters)
             rate = info.update_info.acceptance_rate.mean()
-            is_dead = info.log_likelihood_increment < FLOOR * 1e-20
-            return state, state.tempering_param, info.log_likelihood_increment, rate, is_dead
+            return state, state.tempering_param, info.log_likelihood_increment, rate
 
         self.init, self.step = jax.jit(adaptive_tempered.init), jax.jit(step)
+
+    @classmethod
+    @lru_cache(maxsize=8)
+    def of(cls, config: BlackjaxSMC) -> "Compiled":
+        """The same for the same configuration."""
+        return cls(config)

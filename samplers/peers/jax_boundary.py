@@ -1,70 +1,59 @@
-"""The boundary between the Meter and jax: a density that compiled code calls back and differentiates.
-
-jax holds single precision by default, and the switch belongs to a thread: what uses a density here does so inside
-``double_precision``, and no other part of the process sees it.
-"""
+"""The boundary between the Meter and jax: a density that compiled code calls back and differentiates."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import RLock
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from ...targets.meter import BudgetReached, Meter
 from .boundary import Array, Boundary
 
 JaxArray: TypeAlias = Any  # untyped
 Words: TypeAlias = "np.ndarray[Any, np.dtype[np.uint32]]"
 
 
-@contextmanager
-def double_precision() -> Iterator[None]:
-    """Inside the block, this thread's jax computes in float64."""
-    import jax  # pyright: ignore[reportMissingImports]
-
-    with jax.enable_x64(True):
-        yield
-
-
 class JaxDensity:
-    """The density of y = x / scale as a function that jax compiles, maps and differentiates.
+    """A function that jax compiles, maps and differentiates, and that becomes the density of any target.
 
-    Differentiating it evaluates once: the callback returns log density and score together. Points that are mapped
-    arrive as one batch.
+    What is compiled from it holds no target: it is compiled once, and called inside ``of``.
 
-    Args:
-        meter: of the target.
+    Differentiating evaluates once: the callback returns log density and score together. Points that are mapped arrive
+    as one batch.
 
     Attributes:
-        boundary: to the meter; an exception ends it, and ``renew`` makes another.
-        n_scores: points whose score was paid since ``renew``.
-        log_prob: the function, shape ``(dim,)`` to ``()``, in float64; -inf where the density is zero. Its value alone
-            counts as a value, its derivative, or both, as a score.
+        log_prob: log density of y = x / scale, shape ``(dim,)`` to ``()``, in float64; -inf where it is zero. Its value
+            alone counts as a value; its derivative, or both, as a score.
     """
 
-    def __init__(self, meter: Meter) -> None:
-        self._meter = meter
-        self.renew()
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._boundary: Boundary | None = None
         self.log_prob: Callable[[JaxArray], JaxArray] = _differentiable(
-            lambda y: self.boundary.log_prob(y), self._log_prob_and_score
+            lambda y: self._present.log_prob(y), lambda y: self._present.log_prob_and_score(y)
         )
 
-    def renew(self, kept_back: float = 0.0) -> None:
-        """Forget an exception and count scores from zero.
+    @contextmanager
+    def of(self, boundary: Boundary) -> Iterator[None]:
+        """Inside the block it is the density behind ``boundary``, and jax computes in float64.
 
-        Args:
-            kept_back: gradient equivalents of the budget, left to others: they end this boundary as the budget does.
+        jax computes while Python goes on: results must be read before the block ends. Its own switch to float64 belongs
+        to a thread; no other part of the process sees it. Other threads wait.
         """
-        self.boundary = Boundary(self._meter)
-        self.n_scores = 0
-        self._kept_back = kept_back
+        import jax  # pyright: ignore[reportMissingImports]
 
-    def _log_prob_and_score(self, y: Array) -> tuple[Array, Array]:
-        if self._meter.remaining() - len(y) < self._kept_back and self.boundary.error is None:
-            self.boundary.error = BudgetReached(f"{self._kept_back:g} gradient equivalents are left to other chains")
-        both = self.boundary.log_prob_and_score(y)
-        self.n_scores += len(y) if self.boundary.error is None else 0
-        return both
+        with self._lock, jax.enable_x64(True):
+            before, self._boundary = self._boundary, boundary
+            try:
+                yield
+            finally:
+                self._boundary = before
+
+    @property
+    def _present(self) -> Boundary:
+        if self._boundary is None:
+            raise RuntimeError("a density of jax is called outside of its block")
+        return self._boundary
 
 
 def _differentiable(
