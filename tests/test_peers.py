@@ -18,12 +18,28 @@ from samplerbench.benchmarks.contract import global_states
 from samplerbench.benchmarks.plan import make_plan, parse_suite
 from samplerbench.benchmarks.run import execute
 from samplerbench.benchmarks.sampler_subject import unweighted
+from samplerbench.samplers import NotApplicableError
+from samplerbench.samplers.peers.blackjax_smc import log_z_of
 from samplerbench.samplers.peers.boundary import Boundary, finite_starts
 from samplerbench.samplers.peers.dynesty_nested import choose
+from samplerbench.samplers.peers.jax_boundary import JaxDensity
 from samplerbench.targets import Budget, BudgetReached, Draws, Meter, derive_generator
 
-PACKAGES = {"emcee": "emcee", "dynesty": "dynesty", "pyro_nuts": "pyro", "nutpie_nuts": "nutpie"}
-CHAINS = ["emcee", "pyro_nuts", "nutpie_nuts"]
+PACKAGES = {
+    "emcee": "emcee",
+    "dynesty": "dynesty",
+    "pyro_nuts": "pyro",
+    "nutpie_nuts": "nutpie",
+    "blackjax_nuts": "blackjax",
+    "blackjax_mclmc": "blackjax",
+    "blackjax_smc": "blackjax",
+}
+CHAINS = ["emcee", "pyro_nuts", "nutpie_nuts", "blackjax_nuts", "blackjax_mclmc"]
+
+
+def small(name: str) -> dict[str, object]:
+    """Parameters that make a row quick."""
+    return {"dynesty": {"n_live": 50}, "blackjax_smc": {"n_particles": 50, "n_runs": 10}}.get(name, {"burn_in": 20})
 
 
 def run(
@@ -54,9 +70,11 @@ def test_moments_agree_with_the_truth(name: str, target_name: str) -> None:
 
 @pytest.mark.parametrize("name", PACKAGES)
 def test_the_seed_alone_decides_and_global_states_stay(name: str) -> None:
-    small = {"n_live": 50} if name == "dynesty" else {"burn_in": 20}
+    pytest.importorskip(PACKAGES[name])  # importing may draw from them; fit restores them after that too
     before = global_states()
-    first, again, other = (run(name, targets.get("gaussian2"), 50, seed, **small)[2].samples for seed in (0, 0, 1))
+    first, again, other = (
+        run(name, targets.get("gaussian2"), 50, seed, **small(name))[2].samples for seed in (0, 0, 1)
+    )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert global_states() == before
@@ -79,11 +97,10 @@ def test_without_its_package_a_row_is_not_installed(name: str, monkeypatch: pyte
 @pytest.mark.parametrize("name", PACKAGES)
 def test_a_budget_leaves_finite_rows(name: str, share: float) -> None:
     pytest.importorskip(PACKAGES[name])
-    small = {"n_live": 50} if name == "dynesty" else {"burn_in": 20}
-    cost = run(name, targets.get("gaussian2"), 50, **small)[0].counts["draw"].gradient_equivalents
+    cost = run(name, targets.get("gaussian2"), 50, **small(name))[0].counts["draw"].gradient_equivalents
     meter = Meter(targets.get("gaussian2"), budget=Budget(draw=share * cost))
     with meter.phase("fit"):
-        fitted = samplers.get(name, **small).fit(meter, derive_generator(0, "fit"))
+        fitted = samplers.get(name, **small(name)).fit(meter, derive_generator(0, "fit"))
     with meter.phase("draw"):
         draws = fitted.draw(50, derive_generator(0, "draw"))
     assert draws.stopped == "budget"
@@ -148,6 +165,80 @@ def test_nutpie_pays_what_it_counts() -> None:
     assert 0 <= counts.score - n_leapfrog <= 2 * 40  # the start of every chain, and the search for its first step
 
 
+def test_nuts_of_blackjax_pays_what_it_counts() -> None:
+    meter, fitted, draws = run("blackjax_nuts", targets.get("gaussian2"), 40, n_chains=2, burn_in=40)
+    starts = 2  # of both chains, in fit and in draw; in fit their values are looked at before
+    counts = meter.counts
+    assert counts["fit"].score == starts + fitted.diagnostics["n_leapfrog"]
+    assert counts["fit"].log_prob == counts["fit"].score + starts
+    assert counts["draw"].score == counts["draw"].log_prob == starts + draws.diagnostics["n_leapfrog"]  # type: ignore[operator]
+    assert draws.diagnostics["n_moves"] == 20
+
+
+def test_a_warm_up_that_is_cut_keeps_its_complete_moves() -> None:
+    pytest.importorskip("blackjax")
+    meter = Meter(targets.get("gaussian2"), dtype=torch.float64, budget=Budget(fit=201))
+    fitted: Any = samplers.get("blackjax_nuts", n_chains=2, burn_in=400).fit(meter, derive_generator(0, "fit"))
+    assert fitted.fit_stopped == "budget"
+    n_unfinished = meter.counts["fit"].score - 2 - fitted.diagnostics["n_leapfrog"]  # of both chains' last moves
+    assert 0 <= n_unfinished < 2 * 2**10
+    assert meter.counts["fit"].score == 200  # each chain got the half of what the two values of the starts left
+    assert fitted.diagnostics["n_leapfrog"] > 0
+    assert (fitted.x != meter.start(2, derive_generator(0, "fit"))).all()
+
+
+def test_mclmc_pays_two_scores_per_chain_and_step() -> None:
+    meter, fitted, draws = run("blackjax_mclmc", targets.get("gaussian2"), 40, n_chains=4, burn_in=90, thinning=3)
+    assert fitted.diagnostics["n_steps"] == 30 + 30 + 10 + 30
+    assert vars(meter.counts["fit"]) == {"log_prob": 4 * (1 + 1 + 2 * 100), "score": 4 * (1 + 2 * 100), "hvp": 0}
+    assert draws.diagnostics["n_steps"] == 30
+    assert meter.counts["draw"].score == meter.counts["draw"].log_prob == 4 * (1 + 2 * 30)
+
+
+def test_mclmc_tunes_its_step_to_the_error_in_energy() -> None:
+    _, _, draws = run("blackjax_mclmc", targets.get("gaussian10"), 100, energy_variance=1e-3)
+    assert 0.25e-3 < draws.diagnostics["energy_variance"] < 4e-3  # type: ignore[operator]
+
+
+def test_mclmc_needs_two_dimensions() -> None:
+    pytest.importorskip("blackjax")
+    with pytest.raises(NotApplicableError, match="two dimensions"):
+        samplers.get("blackjax_mclmc").fit(Meter(Line()), Generator().manual_seed(0))
+
+
+def test_smc_of_blackjax_pays_what_it_counts() -> None:
+    meter, _, draws = run("blackjax_smc", targets.get("gaussian2"), 50, n_runs=3, n_particles=40, n_moves=2)
+    n_steps = draws.diagnostics["n_steps"]
+    assert isinstance(n_steps, int)
+    assert n_steps >= 3 * 2
+    assert meter.counts["draw"].score == n_steps * 40 * (1 + 2 * 5)
+    assert meter.counts["draw"].log_prob - meter.counts["draw"].score == n_steps * 40 * 2
+    assert draws.log_z is None  # of three runs
+
+
+@pytest.mark.parametrize("name", ["rings", "funnel2", "mog2"])
+def test_log_z_of_blackjax_is_within_its_error(name: str) -> None:
+    target = targets.get(name)
+    _, _, draws = run("blackjax_smc", target)
+    truth = target.log_z.value  # type: ignore[attr-defined]
+    assert draws.log_z is not None
+    assert 0 < draws.log_z.std_error < 0.1
+    assert abs(draws.log_z.value - truth) < 4 * draws.log_z.std_error
+
+
+def test_smc_draws_more_than_its_particles_from_more_particles() -> None:
+    _, _, draws = run("blackjax_smc", targets.get("gaussian2"), 3_000, n_runs=10, n_particles=20)
+    assert draws.diagnostics["n_particles"] == 300
+
+
+def test_error_of_log_z_is_the_spread_of_the_runs_and_never_zero() -> None:
+    estimate = log_z_of(torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64))
+    z = np.exp([0.0, 1.0, 2.0])
+    assert math.isclose(estimate.value, math.log(z.mean()))
+    assert math.isclose(estimate.std_error, z.std(ddof=1) / math.sqrt(3) / z.mean())
+    assert log_z_of(torch.ones(10, dtype=torch.float64)).std_error > 0
+
+
 @pytest.mark.parametrize("name", CHAINS)
 def test_chains_hold_the_draws(name: str) -> None:
     _, _, draws = run(name, targets.get("gaussian2"), 100, burn_in=20, thinning=1)
@@ -165,6 +256,57 @@ class Half:
 
     def log_prob(self, x: Tensor) -> Tensor:
         return torch.where(x[..., 0] > 0, -0.5 * x.square().sum(-1), math.nan)
+
+
+class Line:
+    """N(0, 1)."""
+
+    dim = 1
+    scale = 1.0
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return -0.5 * x.square().sum(-1)
+
+
+def test_a_density_of_jax_is_differentiated_with_one_score_per_point() -> None:
+    jax = pytest.importorskip("jax")
+    meter = Meter(Half(), dtype=torch.float64)
+    density = JaxDensity()
+    y = np.array([[1.0, 0.5], [-1.0, 0.5], [0.1, 1 / 3]])
+    with density.of(Boundary(meter)):
+        found = jax.jit(jax.vmap(jax.value_and_grad(density.log_prob)))(y)
+        log_prob, score = map(np.asarray, found)
+        assert vars(meter.counts["fit"]) == {"log_prob": 3, "score": 3, "hvp": 0}
+        value = np.asarray(jax.jit(jax.vmap(density.log_prob))(y))
+        assert vars(meter.counts["fit"]) == {"log_prob": 6, "score": 3, "hvp": 0}
+    exact = Boundary(meter).log_prob_and_score(y)
+    assert log_prob.dtype == np.float64
+    assert (log_prob == exact[0]).all()
+    assert (score == exact[1]).all()
+    assert (value == exact[0]).all()
+    assert jax.numpy.ones(1).dtype == np.float32  # outside of the block, as it was
+
+
+def test_large_batches_reach_the_density_in_double_precision() -> None:
+    jax = pytest.importorskip("jax")  # calls back from a thread of its own then, in which it rounds to float32
+    density = JaxDensity()
+    y = np.random.default_rng(0).normal(size=(300_000, 2))
+    with density.of(Boundary(Meter(targets.get("gaussian2"), dtype=torch.float64))):
+        log_prob = np.asarray(jax.jit(jax.vmap(density.log_prob))(y))
+    assert (log_prob == Boundary(Meter(targets.get("gaussian2"), dtype=torch.float64)).log_prob(y)).all()
+
+
+def test_many_callbacks_come_back() -> None:
+    jax = pytest.importorskip("jax")
+    density = JaxDensity()
+    meter = Meter(targets.get("gaussian2"), dtype=torch.float64)
+
+    def climb(y: Any) -> Any:
+        return jax.lax.fori_loop(0, 3_000, lambda _, y: y + 0.01 * jax.grad(density.log_prob)(y), y)
+
+    with density.of(Boundary(meter)):
+        assert np.abs(np.asarray(jax.jit(climb)(np.ones(2)))).max() < 1e-6
+    assert meter.counts["fit"].score == 3_000
 
 
 def test_a_boundary_answers_zero_density_after_an_error_and_remembers_it() -> None:

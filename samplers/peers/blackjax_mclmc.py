@@ -65,15 +65,15 @@ class BlackjaxMCLMC:
             ModuleNotFoundError: if blackjax is not installed.
             NotApplicableError: on the line, where a unit velocity has nowhere to turn.
         """
-        import blackjax  # noqa: F401  # pyright: ignore[reportMissingImports]
-
         if meter.dim < 2:
             raise NotApplicableError("needs two dimensions at least, target has one")
         x = meter.start(self.n_chains, generator)
         end = End()
-        compiled = Compiled.of(self)
         tuned = Tuned.first(self.n_chains, meter.dim)
         with silenced(), isolated_rng(generator) as seed:
+            import blackjax  # noqa: F401  # pyright: ignore[reportMissingImports]  # draws from numpy's global generator
+
+            compiled = Compiled.of(self)
             try:
                 x = finite_starts(meter, self.n_chains, generator)
                 x, tuned = tune(compiled, x, meter, seed)

@@ -63,13 +63,13 @@ class BlackjaxNUTS:
         Raises:
             ModuleNotFoundError: if blackjax is not installed.
         """
-        import blackjax  # noqa: F401  # pyright: ignore[reportMissingImports]
-
         x = meter.start(self.n_chains, generator)
         end = End()
-        compiled = Compiled.of(self)
         tuned = [Tuned.first(self.metric, meter.dim) for _ in range(self.n_chains)]
         with silenced(), isolated_rng(generator) as seed:
+            import blackjax  # noqa: F401  # pyright: ignore[reportMissingImports]  # draws from numpy's global generator
+
+            compiled = Compiled.of(self)
             try:
                 x = finite_starts(meter, self.n_chains, generator)
                 if self.burn_in:

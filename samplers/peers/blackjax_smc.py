@@ -77,7 +77,8 @@ class BlackjaxSMC:
         Raises:
             ModuleNotFoundError: if blackjax is not installed.
         """
-        import blackjax  # noqa: F401  # pyright: ignore[reportMissingImports]
+        with isolated_rng(generator):
+            import blackjax  # noqa: F401  # pyright: ignore[reportMissingImports]  # draws from numpy's global generator
 
         return FittedBlackjaxSMC(self, meter)
 
