@@ -319,7 +319,9 @@ def _write_and_print(store: Path, to: Path, device: Device, *, floors: bool) -> 
         )
     results = write_leaderboard(store, to, metrics=metrics)
     print_overview(overview(results.board))
-    typer.echo(f"written: {to / 'leaderboard.csv'}, overall.csv, metrics.csv, leaderboard.md, provenance.json")
+    typer.echo(
+        f"written: {to / 'leaderboard.csv'}, overall.csv, metrics.csv, kpis.csv, leaderboard.md, provenance.json"
+    )
 
 
 def _outcome_line(outcome: "Outcome") -> str:

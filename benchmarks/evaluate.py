@@ -48,7 +48,7 @@ class Evaluator:
             why = f"{status}: {record.reason}" if record else problem
             results = {key: _nothing(metric, why) for key, metric in wanted.items()}
         else:
-            absent = {key: metric for key, metric in wanted.items() if key not in cached}
+            absent = {key: metric for key, metric in wanted.items() if not _is_whole(metric, cached.get(key))}
             results = {**cached, **self._computed(run, record, cached, absent)}
         return [row for key, metric in wanted.items() for row in self._rows(run, status, metric, results[key])]
 
@@ -186,6 +186,11 @@ def records(store: Store, plan: Plan) -> list[tuple[RunSpec, Record | None, str]
 def _key(item: MetricItem) -> str:
     entry = METRICS.entry(item.name)
     return f"{item.name}@{entry.version}{entry.plugin_hash or ''}/n={item.n_samples}"
+
+
+def _is_whole(item: MetricItem, kept: dict[str, Any] | None) -> bool:
+    """Whether a kept result has every output that the metric gives today: one may be new, at the same version."""
+    return kept is not None and set(METRICS.get(item.name).outputs) <= set(kept["values"])
 
 
 def _nothing(item: MetricItem, reason: str) -> dict[str, Any]:

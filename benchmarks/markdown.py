@@ -6,7 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from .kpis import KPIS, kpis
 from .leaderboard import Results
+from .number_text import number_text
 from .ranks import MIN_SEEDS
 from .store import Plan
 
@@ -28,13 +30,16 @@ MARKDOWN_COSTS = {
 
 
 def markdown(results: Results) -> str:
-    """The leaderboard for reading: ranks over targets, then a table per target, bold at the floor."""
+    """The leaderboard for reading: ranks over targets, then per target a table, bold at the floor, and key figures."""
     plan, board = results.plan, results.board
-    lines = [f"# Leaderboard: {plan.suite}", "", plan.description, "", *_LEGEND, *_overall(results)]
+    figures = kpis(results)
+    lines = [f"# Leaderboard: {plan.suite}", "", plan.description, "", *_LEGEND, *_definitions(figures)]
+    lines += _overall(results)
     for target, part in board.groupby("target", sort=False):
         lines += ["", f"## {target}{DEVELOPMENT_MARK if part['development'].any() else ''}", "", *_table(part, plan)]
         reasons = [f"* {row['sampler']}: {row['reason']}" for _, row in part.iterrows() if row["reason"]]
         lines += ["", *reasons] if reasons else []
+        lines += _key_figures(part, figures[figures["target"] == target])
     return "\n".join([*lines, ""])
 
 
@@ -62,13 +67,34 @@ def _table(part: pd.DataFrame, plan: Plan) -> list[str]:
     is_ranked = part["rank"].notna().any()
     header = [*(["place"] if is_ranked else []), "sampler", "status", *shown, *costs, "pays from", "device"]
     lines = [_line(header), _line(["---"] * len(header))]
-    for _, row in part.sort_values(["rank", "primary_ratio"], kind="stable", na_position="last").iterrows():
+    for _, row in _by_rank(part).iterrows():
         status = row["status"] if row["n_seeds"] == 1 else f"{row['status']} ({row['n_ok']}/{row['n_seeds']})"
-        values = (*(_cell(row, name) for name in shown), *(_number(row[cost]) for cost in costs.values()))
+        values = (*(_cell(row, name) for name in shown), *(number_text(row[cost]) for cost in costs.values()))
         lines.append(
             _line([*([places(row)] if is_ranked else []), row["sampler"], status, *values, _pays(row), row["device"]])
         )
     return lines
+
+
+def _definitions(figures: pd.DataFrame) -> list[str]:
+    """Of the key figures that some row has, one line each."""
+    shown = [f"* **{kpi.title}**: {kpi.definition}" for kpi in KPIS if (figures["kpi"] == kpi.name).any()]
+    return ["", "Key figures, in the second table of each target:", "", *shown] if shown else []
+
+
+def _key_figures(part: pd.DataFrame, figures: pd.DataFrame) -> list[str]:
+    """Key figures of one target, rows in the order of their ranks; a cell is empty where its figure does not apply."""
+    shown = [kpi for kpi in KPIS if (figures["kpi"] == kpi.name).any()]
+    if not shown:
+        return []
+    texts = figures.pivot(index="sampler", columns="kpi", values="text")[[kpi.name for kpi in shown]].fillna("")
+    header = ["sampler", *(kpi.title for kpi in shown)]
+    rows = [_line([name, *texts.loc[name]]) for name in _by_rank(part)["sampler"] if name in texts.index]
+    return ["", _line(header), _line(["---"] * len(header)), *rows]
+
+
+def _by_rank(part: pd.DataFrame) -> pd.DataFrame:
+    return part.sort_values(["rank", "primary_ratio"], kind="stable", na_position="last")
 
 
 def places(row: "pd.Series[Any]") -> str:
@@ -84,7 +110,7 @@ def _pays(row: "pd.Series[Any]") -> str:
     value, against = row["break_even_equivalents"], row["break_even_equivalents_against"]
     if not isinstance(against, str):
         return "-"
-    return f"{'never' if math.isinf(value) else _number(value)} (vs {against})"
+    return f"{'never' if math.isinf(value) else number_text(value)} (vs {against})"
 
 
 def overview(board: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -94,12 +120,12 @@ def overview(board: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         for name in OVERVIEW:
             if f"{name}_mean" in part and part[f"{name}_mean"].notna().any():
                 table[f"{name} ratio"] = [
-                    _bold(_number(row[f"{name}_ratio"], 2), row, name) for _, row in part.iterrows()
+                    _bold(number_text(row[f"{name}_ratio"], 2), row, name) for _, row in part.iterrows()
                 ]
         if "modes_found_mean" in part and part["modes_found_mean"].notna().any():
-            table["modes"] = [_number(value) for value in part["modes_found_mean"]]
+            table["modes"] = [number_text(value) for value in part["modes_found_mean"]]
         for title, cost in OVERVIEW_COSTS.items():
-            table[title] = [_number(value) for value in part[cost]]
+            table[title] = [number_text(value) for value in part[cost]]
         yield str(target), table
 
 
@@ -124,20 +150,13 @@ def _cell(row: "pd.Series[Any]", name: str) -> str:
     value, ratio = row[f"{name}_mean"], row[f"{name}_ratio"]
     if math.isnan(value):
         return "-"
-    text = _number(value) if math.isnan(ratio) else f"{_number(value)} ({_number(ratio, digits=2)})"
+    text = number_text(value) if math.isnan(ratio) else f"{number_text(value)} ({number_text(ratio, digits=2)})"
     return _bold(text, row, name)
 
 
 def _bold(text: str, row: "pd.Series[Any]", name: str) -> str:
     """Bold where at least half of the seeds are at the floor."""
     return f"**{text}**" if row[f"{name}_at_floor"] >= 0.5 else text
-
-
-def _number(value: float, digits: int = 3) -> str:
-    """A few digits; large numbers in full, as people write them."""
-    if math.isnan(value):
-        return "-"
-    return f"{value:,.0f}" if 10**digits - 0.5 <= abs(value) < 1e7 else f"{value:.{digits}g}"
 
 
 def _line(cells: Sequence[str]) -> str:

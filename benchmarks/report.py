@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from .kpis import kpis
 from .leaderboard import Results, collect, provenance, throughput
 from .markdown import markdown
 from .store import write_json, write_text
@@ -12,7 +13,7 @@ from .store import write_json, write_text
 def write_leaderboard(
     store: Path | str, to: Path, *, metrics: pd.DataFrame | None = None, device: str = "cpu"
 ) -> Results:
-    """Write leaderboard.csv, overall.csv, metrics.csv, leaderboard.md and provenance.json into ``to``.
+    """Write leaderboard.csv, overall.csv, metrics.csv, kpis.csv, leaderboard.md and provenance.json into ``to``.
 
     Where the suite measured draws over batch sizes, also throughput.csv. The same store gives the same bytes.
 
@@ -22,7 +23,12 @@ def write_leaderboard(
     """
     results = collect(store, metrics=metrics, device=device)
     to.mkdir(parents=True, exist_ok=True)
-    tables = {"leaderboard": results.board, "overall": results.overall, "metrics": results.metrics}
+    tables = {
+        "leaderboard": results.board,
+        "overall": results.overall,
+        "metrics": results.metrics,
+        "kpis": kpis(results),
+    }
     curves = throughput(results.stored)
     if len(curves):
         tables["throughput"] = curves

@@ -53,10 +53,31 @@ def count_found(shares: Tensor, masses: Tensor, n_samples: int) -> tuple[int, in
     Returns:
         Modes asked for that hold at least a quarter of their mass, and modes asked for.
     """
-    masses = masses.to(shares)
-    asked = masses * n_samples >= MIN_EXPECTED
-    found = asked & (shares[:-1] >= FOUND_SHARE * masses)
+    found, asked = _which_found(shares, masses.to(shares), n_samples)
     return int(found.sum()), int(asked.sum())
+
+
+def rarest_found(shares: Tensor, masses: Tensor, n_samples: int) -> tuple[float, float]:
+    """Mass of the rarest mode that was found, and of the rarest that was asked for.
+
+    Args:
+        shares, masses, n_samples: as in ``count_found``.
+    Returns:
+        Masses under the law, not shares of the draws; nan where no mode was found, or none asked for.
+    """
+    masses = masses.to(shares)
+    found, asked = _which_found(shares, masses, n_samples)
+    return _least(masses[found]), _least(masses[asked])
+
+
+def _least(masses: Tensor) -> float:
+    return masses.min().item() if len(masses) else math.nan
+
+
+def _which_found(shares: Tensor, masses: Tensor, n_samples: int) -> tuple[Tensor, Tensor]:
+    """Which modes were asked for and found, and which were asked for; booleans, shape ``(n_modes,)``."""
+    asked = masses * n_samples >= MIN_EXPECTED
+    return asked & (shares[:-1] >= FOUND_SHARE * masses), asked
 
 
 def entropic_coverage(shares: Tensor) -> float:
@@ -113,12 +134,19 @@ def mode_tv(draws: Draws, truth: Truth, *, seed: int) -> Values:
     blind_to="shapes, and weights above a quarter of the true ones",
     direction="higher",
     null=None,
-    outputs=("modes_found", "modes_asked"),
+    outputs=("modes_found", "modes_asked", "rarest_found", "rarest_asked"),
 )
 def modes_found(draws: Draws, truth: Truth, *, seed: int) -> Values:
-    """Modes that hold at least a quarter of their mass; modes_asked says how many were asked for."""
-    found, asked = _found_and_asked(draws, truth)
-    return {"modes_found": float(found), "modes_asked": float(asked)}
+    """Modes that hold at least a quarter of their mass; modes_asked says how many were asked for.
+
+    rarest_found is the mass under the law of the rarest mode found, rarest_asked of the rarest asked for; nan if none.
+    """
+    modes, n = known(truth.modes, "modes"), len(draws.samples)
+    shares = mode_shares(draws.samples, modes)
+    found, asked = count_found(shares, modes.masses, n)
+    rarest, rarest_asked = rarest_found(shares, modes.masses, n)
+    counts = {"modes_found": float(found), "modes_asked": float(asked)}
+    return {**counts, "rarest_found": rarest, "rarest_asked": rarest_asked}
 
 
 @register_metric(

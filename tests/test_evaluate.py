@@ -59,6 +59,19 @@ def test_values_are_kept_and_a_broken_cache_is_computed_again(
     assert cache.read_text() == text
 
 
+def test_a_kept_value_that_lacks_an_output_of_today_is_computed_again(run_here: Run, tmp_path: Path) -> None:
+    table = {"n_samples": 200, "metrics": ["modes_found"], "targets": ["ring8"], "samplers": [{"name": "ula"}]}
+    run_here(parse_suite(table, "modes"), tmp_path)
+    first = evaluate_store(tmp_path)
+    (cache,) = (tmp_path / "evaluations").iterdir()
+    kept = json.loads(cache.read_text())
+    (result,) = kept["values"].values()
+    del result["values"]["rarest_found"]
+    cache.write_text(json.dumps(kept))
+    assert evaluate_store(tmp_path).equals(first)
+    assert "rarest_found" in cache.read_text()
+
+
 def test_corrupt_draws_and_records_are_named_and_leave_other_runs_whole(
     make_suite: Callable[..., Suite], run_here: Run, tmp_path: Path
 ) -> None:

@@ -8,7 +8,14 @@ from scipy.stats import binom, entropy
 from torch import Generator, Tensor
 
 from samplerbench.metrics.base import METRICS, Truth
-from samplerbench.metrics.modes import count_found, entropic_coverage, jensen_shannon, mode_shares, total_variation
+from samplerbench.metrics.modes import (
+    count_found,
+    entropic_coverage,
+    jensen_shannon,
+    mode_shares,
+    rarest_found,
+    total_variation,
+)
 from samplerbench.targets import Draws, Modes
 
 
@@ -61,7 +68,8 @@ def test_modes_that_exact_draws_would_barely_visit_are_not_asked_for() -> None:
 
 def test_metrics_on_a_hand_made_histogram() -> None:
     draws, truth = Draws(samples=points(70, 5, 25, 0)), Truth(modes=labelled([0.5, 0.3, 0.2]))
-    assert METRICS.get("modes_found")(draws, truth, seed=0) == {"modes_found": 2.0, "modes_asked": 3.0}
+    counts = {"modes_found": 2.0, "modes_asked": 3.0}
+    assert METRICS.get("modes_found")(draws, truth, seed=0) == {**counts, "rarest_found": 0.2, "rarest_asked": 0.2}
     assert METRICS.get("mode_recall")(draws, truth, seed=0) == {"mode_recall": 2 / 3}
     assert math.isclose(METRICS.get("mode_tv")(draws, truth, seed=0)["mode_tv"], 0.25, rel_tol=1e-12)
 
@@ -69,7 +77,32 @@ def test_metrics_on_a_hand_made_histogram() -> None:
 def test_recall_is_unknown_where_no_mode_is_asked_for() -> None:
     draws, truth = Draws(samples=points(5, 5, 0)), Truth(modes=labelled([0.5, 0.5]))
     assert math.isnan(METRICS.get("mode_recall")(draws, truth, seed=0)["mode_recall"])
-    assert METRICS.get("modes_found")(draws, truth, seed=0) == {"modes_found": 0.0, "modes_asked": 0.0}
+    values = METRICS.get("modes_found")(draws, truth, seed=0)
+    assert (values["modes_found"], values["modes_asked"]) == (0.0, 0.0)
+    assert math.isnan(values["rarest_found"])
+    assert math.isnan(values["rarest_asked"])
+
+
+def test_the_rarest_found_is_a_mass_of_the_law_among_the_modes_asked_for() -> None:
+    masses = torch.tensor([0.5, 0.3, 0.1, 0.0999, 0.0001], dtype=torch.float64)
+    visited = torch.tensor([0.6, 0.075, 0.0249, 0.0, 0.3, 0.0001], dtype=torch.float64)
+    # the third holds less than its quarter; the last, oversampled, is not asked for below 200,000 draws
+    assert rarest_found(visited, masses, 1_000) == (0.3, 0.0999)
+    assert rarest_found(visited, masses, 200_000) == (0.0001, 0.0001)
+    nowhere = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 1.0], dtype=torch.float64)
+    found, asked = rarest_found(nowhere, masses, 1_000)
+    assert math.isnan(found)
+    assert asked == 0.0999
+
+
+def test_exact_draws_find_the_rarest_mode_as_often_as_its_binomial_says() -> None:
+    n, mass, n_repeats, generator = 400, 0.05, 400, Generator().manual_seed(1)  # 20 expected: asked for, just
+    modes, hits = labelled([1 - mass, mass]), 0
+    for _ in range(n_repeats):
+        x = (torch.rand(n, 1, generator=generator) < mass).double()
+        hits += rarest_found(mode_shares(x, modes), modes.masses, n)[0] == mass
+    exact = binom.sf(4, n, mass)  # five or more of 400 are a quarter of the mass
+    assert abs(hits / n_repeats - exact) < 5 * math.sqrt(exact * (1 - exact) / n_repeats) + 1 / n_repeats
 
 
 def test_one_point_is_refused() -> None:
