@@ -59,7 +59,7 @@ def test_values_are_those_that_evaluate_gives_a_run_with_these_draws(tmp_path: P
         store.save(Record(spec=run, status="ok", log_z={"value": 0.1, "std_error": 0.2}), draws)
     evaluated = evaluate_store(tmp_path)
     judged = judge_draws(draws, "ring8", metrics=[*metrics, "w2"])
-    assert evaluated["value"].notna().sum() == 12
+    assert evaluated["value"].notna().sum() == 14
     shared = [name for name in COLUMNS if name in evaluated]
     assert len(shared) == len(COLUMNS) - 2
     pd.testing.assert_frame_equal(judged[shared], evaluated[shared], check_exact=True)
