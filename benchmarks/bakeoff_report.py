@@ -16,8 +16,8 @@ from ..metrics.base import METRICS
 from ..targets.base import TARGETS
 from .bakeoff import Part, build_target, n_used
 from .corruptions import N_ANATOMY, Corruption
-from .figures import LOOK
 from .floors import Floor
+from .look import LOOK
 from .measure import environment
 from .store import write_json, write_text
 

@@ -1,4 +1,4 @@
-"""Figures of a store: draws over the exact density, and quality against cost. One look everywhere, PNG and SVG."""
+"""Figures of a store: draws over the exact density, quality against cost, ranks, time of a draw. PNG and SVG."""
 
 import dataclasses
 import math
@@ -14,29 +14,19 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from ..metrics.weights import resampled
 from ..targets.base import TARGETS, HasView, Target
 from ..targets.meter import derive_generator
+from .critical_difference import critical_difference_figure
 from .leaderboard import collect, throughput
+from .look import COLOURS, LOOK, beside_legend, save, set_title, style
+from .quality_cost import quality_cost_figure
+from .ranks import friedman
 from .store import Record, Store, StoreError
 from .truth import TruthSource
 
 Array = npt.NDArray[np.float64]
-# Okabe and Ito's palette (colour-blind safe); a marker of its own beside each colour
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#8C6D31")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-LOOK: dict[Any, Any] = {  # matplotlib types its keys as an open-ended literal
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.dpi": 100,
-    "savefig.dpi": 150,
-    "svg.hashsalt": "samplerbench",
-    "svg.fonttype": "path",
-}
 N_SHOWN = 1_000  # draws per panel
 N_GRID = 300
 REGIONS = (0.99, 0.9, 0.5)  # highest-density regions drawn as contours
@@ -53,8 +43,9 @@ def write_figures(store: Path | str, to: Path, *, device: str = "cpu") -> list[P
         to: directory of the files; made if absent.
         device: where metrics that are not in the store yet are computed.
     Returns:
-        Paths written: for each target draws_TARGET (.png, .svg), then quality_cost (.png, .svg), throughput (.png,
-        .svg) where it was measured, and panels.npz, the draws of the panels (float16, at most 1,000 each).
+        Paths written: for each target draws_TARGET (.png, .svg), then quality_cost, critical_difference where ranks
+        over targets allow Friedman's test, throughput where it was measured (.png, .svg each), and panels.npz, the
+        draws of the panels (float16, at most 1,000 each).
     Raises:
         StoreError: if the directory is not a store.
     """
@@ -74,14 +65,17 @@ def write_figures(store: Path | str, to: Path, *, device: str = "cpu") -> list[P
             }
             run = next(run for run in plan.runs if run.target_label == label)
             target = TARGETS.get(run.target, **run.target_parameters)
-            written += _save(draws_figure(label, target, cells), to / f"draws_{_file_name(label)}")
+            written += save(draws_figure(label, target, cells), to / f"draws_{_file_name(label)}")
             panels.update(
                 {f"{label}/{name}": x.astype(np.float16) for name, x in cells.items() if not isinstance(x, str)}
             )
-        written += _save(quality_cost_figure(results.board), to / "quality_cost")
+        written += save(quality_cost_figure(results.board), to / "quality_cost")
+        result = friedman(results.places)
+        if result is not None:
+            written += save(critical_difference_figure(result), to / "critical_difference")
         curves = throughput(stored)
         if len(curves):
-            written += _save(throughput_figure(curves), to / "throughput")
+            written += save(throughput_figure(curves), to / "throughput")
     np.savez_compressed(to / "panels.npz", **panels)
     return [*written, to / "panels.npz"]
 
@@ -125,50 +119,6 @@ def draws_figure(label: str, target: Target, cells: dict[str, Array | str]) -> F
     return figure
 
 
-def quality_cost_figure(board: pd.DataFrame) -> Figure:
-    """Primary ratio (1 is the floor of exact draws) against cost per draw, a column per target.
-
-    Upper row: gradient equivalents per effective draw (0 for one-pass samplers); lower row: microseconds per draw.
-    """
-    targets = list(dict.fromkeys(board["target"]))
-    samplers = list(dict.fromkeys(board["sampler"]))
-    figure, n_columns = _beside_legend(samplers, len(targets), height=5.6)
-    axes = figure.subplots(2, len(targets), sharey="col", squeeze=False)
-    costs = {
-        "gradient_equivalents_per_effective_draw": "grad. eq. per effective draw",
-        "microseconds_per_draw": "microseconds per draw",
-    }
-    for column, target in enumerate(targets):
-        part = board[board["target"] == target].set_index("sampler")
-        for axis, (cost, title) in zip(axes[:, column], costs.items(), strict=True):
-            for index, name in enumerate(samplers):
-                if name in part.index and math.isfinite(part.loc[name, "primary_ratio"]):
-                    axis.plot(
-                        part.loc[name, cost], part.loc[name, "primary_ratio"], MARKERS[(index + index // 8) % 8],
-                        color=COLOURS[index % 8], ms=7, label=name, clip_on=False, mec="white", mew=0.5,
-                    )  # fmt: skip
-            axis.axhline(1.0, color="0.6", lw=1, ls="--", zorder=0)
-            axis.set_xscale("symlog", linthresh=0.1)
-            axis.set_xlim(left=0)
-            axis.set_yscale("log")
-            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.yaxis.set_major_formatter("{x:g}")
-            axis.yaxis.set_minor_formatter(NullFormatter())
-            axis.set_xlabel(title)
-        axes[0, column].set_title(target)
-    for row in axes:
-        row[0].set_ylabel("primary ratio (1 = exact draws)")
-    handles: dict[str, Any] = {}
-    for axis in axes.ravel():
-        for handle, name in zip(*axis.get_legend_handles_labels(), strict=True):
-            handles.setdefault(name, handle)
-    figure.legend(handles.values(), handles.keys(), loc="outside right center", frameon=False, ncols=n_columns)
-    _title(
-        figure, "Quality against cost of a draw, in gradient equivalents and in time (training and burn-in excluded)"
-    )
-    return figure
-
-
 def throughput_figure(curves: pd.DataFrame) -> Figure:
     """Microseconds per draw over the number of draws in a batch, a panel per target, the median of the seeds.
 
@@ -176,16 +126,13 @@ def throughput_figure(curves: pd.DataFrame) -> Figure:
         curves: as ``leaderboard.throughput`` returns them.
     """
     targets, samplers = list(dict.fromkeys(curves["target"])), list(dict.fromkeys(curves["sampler"]))
-    figure, n_columns = _beside_legend(samplers, len(targets), height=3.2)
+    figure, n_columns = beside_legend(samplers, len(targets), height=3.2)
     axes = figure.subplots(1, len(targets), sharey=True, squeeze=False)[0]
     for axis, target in zip(axes, targets, strict=True):
         for index, name in enumerate(samplers):
             part = curves[(curves["target"] == target) & (curves["sampler"] == name)]
             median = part.groupby("batch")["microseconds_per_draw"].median()
-            marker = MARKERS[(index + index // 8) % 8]
-            axis.plot(
-                median.index, median, marker, ls="-", lw=1, color=COLOURS[index % 8], ms=5, label=name, mec="white"
-            )
+            axis.plot(median.index, median, ls="-", lw=1, ms=5, label=name, **style(index))
         axis.set_xscale("log")
         axis.set_yscale("log")
         axis.set_xlabel("draws per batch")
@@ -193,19 +140,8 @@ def throughput_figure(curves: pd.DataFrame) -> Figure:
     axes[0].set_ylabel("microseconds per draw")
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right center", frameon=False, ncols=n_columns)
-    _title(figure, f"Time of a draw over batch size ({'; '.join(sorted(set(curves['device'])))})")
+    set_title(figure, f"Time of a draw over batch size ({'; '.join(sorted(set(curves['device'])))})")
     return figure
-
-
-def _beside_legend(names: list[str], n_panels: int, height: float) -> tuple[Figure, int]:
-    """A figure with room for panels in a row and a legend beside them, and the columns of that legend."""
-    n_columns = math.ceil(len(names) / (4 * height))
-    width = 2.6 * n_panels + n_columns * (0.6 + 0.075 * max(map(len, names)))
-    return Figure(figsize=(width, height), layout="constrained"), n_columns
-
-
-def _title(figure: Figure, text: str) -> None:
-    figure.suptitle(textwrap.fill(text, int(11 * figure.get_figwidth())))
 
 
 def _samples(store: Store, record: Record | None, problem: str) -> Array | str:
@@ -274,13 +210,6 @@ def _shown(samples: Array, view: Callable[[torch.Tensor], torch.Tensor] | None) 
 def _inside(points: Array, axis: Axes) -> npt.NDArray[np.bool_]:
     (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
     return (points[:, 0] > left) & (points[:, 0] < right) & (points[:, 1] > bottom) & (points[:, 1] < top)
-
-
-def _save(figure: Figure, path: Path) -> list[Path]:
-    files = [path.with_name(path.name + ending) for ending in (".png", ".svg")]
-    figure.savefig(files[0])
-    figure.savefig(files[1], metadata={"Date": None})
-    return files
 
 
 def _file_name(label: str) -> str:

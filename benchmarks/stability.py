@@ -15,7 +15,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 
 from .evaluate import evaluate_store
-from .figures import LOOK
+from .look import LOOK, save
 from .store import Store, write_text
 
 SETTING = ["target", "sampler", "start_scale", "noise"]
@@ -124,9 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table = stability_table(evaluate_store(options.store), settings(options.store))
     write_text(to / "stability.csv", table.to_csv(index=False, float_format="%.6g"))
     with matplotlib.rc_context(LOOK):
-        figure = stability_figure(table)
-        figure.savefig(to / "stability.png")
-        figure.savefig(to / "stability.svg", metadata={"Date": None})
+        save(stability_figure(table), to / "stability")
     print(table.groupby(["target", "sampler"], sort=False)[["share_finite", f"{SHOWN}_ratio"]].agg(["min", "max"]))
 
 

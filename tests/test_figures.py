@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +9,11 @@ from matplotlib.figure import Figure
 
 from samplerbench import targets
 from samplerbench.benchmarks import build_leaderboard
-from samplerbench.benchmarks.figures import draws_figure, quality_cost_figure, throughput_figure, write_figures
+from samplerbench.benchmarks.critical_difference import critical_difference_figure, groups_within
+from samplerbench.benchmarks.figures import draws_figure, throughput_figure, write_figures
 from samplerbench.benchmarks.plan import Suite, parse_suite
+from samplerbench.benchmarks.quality_cost import COSTS, pareto_front, quality_cost_figure
+from samplerbench.benchmarks.ranks import Friedman
 
 Run = Callable[[Suite, Path], None]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -90,3 +94,72 @@ def test_throughput_has_a_panel_per_target_and_a_line_per_sampler() -> None:
     assert [axis.get_title() for axis in figure.axes] == ["ring8", "donut"]
     assert all(len(axis.get_lines()) == 2 for axis in figure.axes)
     assert list(figure.axes[0].get_lines()[0].get_ydata()) == [100, 25]
+
+
+def test_the_front_is_every_row_that_no_other_beats() -> None:
+    rng = np.random.default_rng(0)
+    cost, loss = rng.integers(0, 12, 60).astype(float), rng.integers(0, 12, 60).astype(float)
+    cost[3] = loss[7] = np.nan
+    no_worse = (cost <= cost[:, None]) & (loss <= loss[:, None])
+    beaten = (no_worse & ((cost < cost[:, None]) | (loss < loss[:, None]))).any(1)
+    front = pareto_front(cost, loss)
+    assert set(front) == set(np.flatnonzero(~beaten & np.isfinite(cost + loss)))
+    assert list(cost[front]) == sorted(cost[front])
+    assert pareto_front([np.nan], [1.0]) == []
+
+
+def test_of_many_rows_only_the_front_is_named_beside_its_panel() -> None:
+    n = 45
+    board = pd.DataFrame({"target": "t", "sampler": [f"s{k}" for k in range(n)], "primary_ratio": 1.0 + np.arange(n)})
+    for cost in COSTS:
+        board[cost] = 10.0
+    board.loc[7, list(COSTS)] = 0.0  # free, and worse than s0
+    figure = quality_cost_figure(board)
+    assert figure.legends == []
+    for axis in figure.axes:
+        legend = axis.get_legend()
+        assert legend is not None
+        assert [text.get_text() for text in legend.get_texts()] == ["s7", "s0"]
+
+
+def test_few_rows_all_keep_their_names() -> None:
+    board = pd.DataFrame({"target": ["t", "t", "u"], "sampler": ["a", "b", "a"], "primary_ratio": [1.0, 2.0, 3.0]})
+    board = board.assign(**{cost: [1.0, 2.0, 0.0] for cost in COSTS})
+    figure = quality_cost_figure(board)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+    assert len(figure.axes) == 4
+
+
+def test_groups_are_the_largest_runs_within_the_critical_difference() -> None:
+    ranks = np.array([1.0, 1.5, 2.5, 4.0, 4.2])
+    assert groups_within(ranks, 1.5) == [(0, 2), (2, 3), (3, 4)]
+    assert groups_within(ranks, 0.1) == []
+    assert groups_within(ranks, 10.0) == [(0, 4)]
+    random = np.sort(np.random.default_rng(1).uniform(1, 20, 30))
+    groups = groups_within(random, 2.0)
+    for i in range(30):
+        for j in range(i + 1, 30):
+            joined = any(first <= i and j <= end for first, end in groups)
+            assert joined == (random[j] - random[i] <= 2.0)
+    assert all(b[0] > a[0] and b[1] > a[1] for a, b in itertools.pairwise(groups))
+
+
+@pytest.mark.parametrize("n", [5, 45])
+def test_critical_difference_names_every_row_and_says_the_test(n: int) -> None:
+    names = [f"s{k}" for k in range(n)]
+    figure = critical_difference_figure(Friedman(names, np.linspace(1.2, n - 0.2, n), 7, 2e-5, 1.25))
+    (axis,) = figure.axes
+    shown = " ".join([text.get_text() for text in axis.texts] + [text.get_text() for text in axis.get_yticklabels()])
+    assert set(names) <= set(shown.split())
+    title = " ".join(figure.get_suptitle().split())
+    assert "7 targets: Friedman's test p < 0.001, critical difference 1.25" in title
+
+
+def test_ranks_over_two_targets_of_three_rows_have_a_figure_the_same_every_time(run_here: Run, tmp_path: Path) -> None:
+    samplers = [{"name": "ula", "label": str(n), "parameters": {"n_steps": n}} for n in (1, 20, 60)]
+    table = {"n_samples": 2_000, "seeds": 2, "metrics": ["sliced_w2"], "targets": ["gmm40_seed1", "gmm40_seed2"]}
+    run_here(parse_suite({**table, "samplers": samplers}, "ranks"), tmp_path / "store")
+    first, second = (write_figures(tmp_path / "store", tmp_path / name) for name in "ab")
+    names = [path.name for path in first]
+    assert {"critical_difference.png", "critical_difference.svg"} <= set(names)
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
