@@ -1,4 +1,4 @@
-"""The command line: ``samplerbench list | run | leaderboard | figures | judge | certify | check``; imports wait."""
+"""The command line: ``samplerbench list | run | leaderboard | compare | figures | judge | ...``; imports wait."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -168,9 +168,57 @@ def leaderboard(
     device: DeviceOption = Device.CPU,
     floors: FloorsOption = True,
 ) -> None:
-    """Evaluate a store: leaderboard.csv, leaderboard.md, metrics.csv and provenance.json."""
+    """Evaluate a store: leaderboard.csv, leaderboard.md, metrics.csv, costs.csv and provenance.json."""
     _check_device(device)
     _write_and_print(store, to or store, device, floors=floors)
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="A store, a folder that `leaderboard` wrote, or a metrics.csv.")],
+    after: Annotated[Path, typer.Argument(help="Another.")],
+    fail_on_regression: Annotated[
+        bool, typer.Option("--fail-on-regression", help="Exit code 1 if something is worse.")
+    ] = False,
+    level: Annotated[
+        float, typer.Option(help="Chance of a single false finding among all cells, and one less the intervals' cover.")
+    ] = 0.05,
+    metrics: Annotated[
+        list[str] | None, typer.Option(help="Names to compare, separated by commas; repeatable; default all.")
+    ] = None,
+    time: Annotated[bool, typer.Option("--time", help="More seconds are a regression too.")] = False,
+    to: Annotated[Path | None, typer.Option(help="Also write all rows as CSV to this file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all rows as JSON; the words go to stderr.")] = False,
+    device: DeviceOption = Device.CPU,
+    plugin: Plugins = None,
+) -> None:
+    """Say what changed between two leaderboards beyond the noise of seeds: quality, evaluations, seconds, statuses."""
+    from ..targets.registry import load_plugin
+    from .compare import compare_runs, regressions
+    from .compare_files import read_runs, summary, texts, to_json, write_csv
+
+    if not 0 < level < 1:
+        raise ValueError(f"--level must be between 0 and 1, got {level}")
+    _check_device(device)
+    for path in plugin or []:
+        load_plugin(path)
+    sides = [read_runs(path, device=device.value) for path in (before, after)]
+    try:
+        table = compare_runs(*sides, level=level, metrics=_names(metrics))
+    except ValueError as error:
+        raise ValueError(f"{before} and {after} do not compare: {error}") from error
+    if to:
+        write_csv(table, to)
+    changed = texts(table, time=time)
+    if as_json:
+        typer.echo(to_json(table))
+    elif len(changed):
+        print_table(changed)
+    typer.echo(summary(table), err=as_json)
+    worse = regressions(table, time=time)
+    if fail_on_regression and len(worse):
+        typer.echo(f"{len(worse)} regressions", err=True)
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -320,7 +368,7 @@ def _write_and_print(store: Path, to: Path, device: Device, *, floors: bool) -> 
     results = write_leaderboard(store, to, metrics=metrics)
     print_overview(overview(results.board))
     typer.echo(
-        f"written: {to / 'leaderboard.csv'}, overall.csv, metrics.csv, kpis.csv, leaderboard.md, provenance.json"
+        f"written: {to / 'leaderboard.csv'}, leaderboard.md, overall.csv, kpis.csv, metrics.csv, costs.csv, provenance.json"
     )
 
 

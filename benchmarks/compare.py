@@ -184,7 +184,8 @@ def _metric_cell(a: pd.DataFrame, b: pd.DataFrame, metric: str, level: float) ->
     if paired:  # a seed that only one side survived would be set against others
         both = known_a.index.intersection(known_b.index)
         lost = known_a.index.difference(known_b.index)
-        why = [reason for reason in b.loc[lost].query("status == 'ok'")["reason"] if not reason.startswith("needs ")]
+        ended = b.loc[lost] if len(lost) else b[:0]
+        why = [r for r in ended.loc[ended["status"] == "ok", "reason"] if not r.startswith("needs ")]
         if why and direction is not None:
             cell = _unknown(known_a["value"], known_b["value"], f"no value in {len(why)} runs: {why[0]}")
             return {**cell, "verdict": "worse"}
@@ -238,18 +239,19 @@ def _each(function: np.ufunc, pair: tuple[Array, Array]) -> tuple[Array, Array]:
 
 
 def _cost_cells(before: Runs, after: Runs, level: float) -> list[dict[str, object]]:
-    sizes = [runs.metrics.groupby(KEY)["n_samples"].max() for runs in (before, after)]
+    sizes = [dict(iter(runs.metrics.groupby(KEY)["n_samples"])) for runs in (before, after)]
     others = dict(iter(after.costs.groupby(KEY, sort=False)))
     cells = []
     for key, a in before.costs.groupby(KEY, sort=False):
         b = others.get(key)
-        if b is None or key not in sizes[0].index or key not in sizes[1].index:
+        if b is None or key not in sizes[0] or key not in sizes[1]:
             continue
+        n_before, n_after = (int(size[key].max()) for size in sizes)
         for name in (*EVALUATIONS, *SECONDS):
             kind = "evaluations" if name in EVALUATIONS else "seconds"
             cell = {"target": key[0], "sampler": key[1], "metric": name, "kind": kind, "direction": "lower"}
-            if sizes[0][key] != sizes[1][key]:
-                note = f"for {sizes[0][key]} draws before, {sizes[1][key]} after"
+            if n_before != n_after:
+                note = f"for {n_before} draws before, {n_after} after"
                 cells.append({**cell, **_unknown(a[name], b[name], note)})
             else:
                 own = a.set_index("seed")[name].dropna(), b.set_index("seed")[name].dropna()
@@ -264,13 +266,13 @@ def _cost_cell(a: "pd.Series[float]", b: "pd.Series[float]", level: float, *, is
     paired = bool(a.index.notna().all()) and set(a.index) == set(b.index)
     if paired:
         b = b.loc[a.index]
-    x, y = a.to_numpy(dtype=float), b.to_numpy(dtype=float)
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     scale: Scale = "log" if min(x.min(), y.min()) > 0 else "value"
     means = _means(a, b)
     is_one = np.ptp(x) == 0 and np.ptp(y) == 0
     if scale == "log":
         x, y = _each(np.log, (x, y))
-    if is_one and x[0] == y[0]:
+    if (paired and (x == y).all()) or (is_one and x[0] == y[0]):
         return {**means, **_tested(x, y, scale, level, paired=paired, same=True)}
     if is_counted and is_one and min(len(x), len(y)) > 1:
         change = float(y[0] - x[0])

@@ -13,7 +13,7 @@ from .store import write_json, write_text
 def write_leaderboard(
     store: Path | str, to: Path, *, metrics: pd.DataFrame | None = None, device: str = "cpu"
 ) -> Results:
-    """Write leaderboard.csv, overall.csv, metrics.csv, kpis.csv, leaderboard.md and provenance.json into ``to``.
+    """Write leaderboard.csv and .md, overall.csv, kpis.csv, metrics.csv, costs.csv and provenance.json into ``to``.
 
     Where the suite measured draws over batch sizes, also throughput.csv. The same store gives the same bytes.
 
@@ -28,6 +28,7 @@ def write_leaderboard(
         "overall": results.overall,
         "metrics": results.metrics,
         "kpis": kpis(results),
+        "costs": results.costs,
     }
     curves = throughput(results.stored)
     if len(curves):

@@ -62,7 +62,7 @@ def test_costs_come_from_the_records(store: Path) -> None:
 
 
 def test_files_are_the_same_every_time_and_carry_provenance(store: Path, tmp_path: Path) -> None:
-    names = ("leaderboard.csv", "overall.csv", "leaderboard.md", "metrics.csv", "provenance.json")
+    names = ("leaderboard.csv", "overall.csv", "leaderboard.md", "metrics.csv", "costs.csv", "provenance.json")
     for folder in ("a", "b"):
         write_leaderboard(store, tmp_path / folder)
     for name in names:
