@@ -11,6 +11,7 @@ from .terminal import print_overview, print_section, print_table, progress_bar
 
 if TYPE_CHECKING:
     from .engine import Outcome
+    from .leaderboard import Results
     from .subject import Row
 
 app = typer.Typer(
@@ -53,6 +54,9 @@ Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="Python fil
 DeviceOption = Annotated[Device, typer.Option(help="Where it is computed.")]
 FloorsOption = Annotated[
     bool, typer.Option(help="Compute floors that are missing, minutes per target, once: they are kept in the cache.")
+]
+Slice = Annotated[
+    list[str] | None, typer.Option(help="What --latex shows, in this order: names, separated by commas; repeatable.")
 ]
 StoreArgument = Annotated[Path, typer.Argument(help="Directory of a store, as `run` made it.")]
 
@@ -165,12 +169,31 @@ def run(
 def leaderboard(
     store: StoreArgument,
     to: Annotated[Path | None, typer.Option(help="Directory of the files; default the store.")] = None,
+    latex: Annotated[Path | None, typer.Option(help="Also write tables for a paper to this file.")] = None,
+    targets: Slice = None,
+    samplers: Slice = None,
+    metrics: Slice = None,
+    costs: Slice = None,
     device: DeviceOption = Device.CPU,
     floors: FloorsOption = True,
 ) -> None:
-    """Evaluate a store: leaderboard.csv, leaderboard.md, metrics.csv, costs.csv and provenance.json."""
+    """Evaluate a store: leaderboard (CSV, Markdown, LaTeX), overall, key figures, metrics, costs, provenance."""
+    from .store import write_text
+
     _check_device(device)
-    _write_and_print(store, to or store, device, floors=floors)
+    chosen = {
+        name: _names(values)
+        for name, values in (("targets", targets), ("samplers", samplers), ("metrics", metrics), ("costs", costs))
+    }
+    if latex is None and any(chosen.values()):
+        given = ", ".join(f"--{name}" for name, values in chosen.items() if values)
+        raise ValueError(f"{given}: what --latex FILE shows; the other files hold everything, and --latex is not given")
+    results = _write_and_print(store, to or store, device, floors=floors)
+    if latex is not None:
+        from .latex import latex as tables
+
+        write_text(latex, tables(results, **chosen))
+        typer.echo(f"written: {latex}")
 
 
 @app.command()
@@ -351,7 +374,7 @@ def check(
         raise typer.Exit(1)
 
 
-def _write_and_print(store: Path, to: Path, device: Device, *, floors: bool) -> None:
+def _write_and_print(store: Path, to: Path, device: Device, *, floors: bool) -> "Results":
     from .evaluate import evaluate_store
     from .markdown import overview
     from .report import write_leaderboard
@@ -370,6 +393,7 @@ def _write_and_print(store: Path, to: Path, device: Device, *, floors: bool) -> 
     typer.echo(
         f"written: {to / 'leaderboard.csv'}, leaderboard.md, overall.csv, kpis.csv, metrics.csv, costs.csv, provenance.json"
     )
+    return results
 
 
 def _outcome_line(outcome: "Outcome") -> str:
