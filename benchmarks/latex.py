@@ -146,7 +146,7 @@ def _environment(table: list[Group], samplers: list[str], caption: str, label: s
         last += group.n_columns
     body = [_line([escape(name), *(cell for group in table for cell in _cells(group, name))]) for name in samplers]
     return [
-        r"\begin{table}", r"\centering", r"\footnotesize", r"\setlength{\tabcolsep}{4pt}", f"\\caption{{{caption}}}",
+        r"\begin{table}", r"\centering", r"\footnotesize", r"\setlength{\tabcolsep}{3pt}", f"\\caption{{{caption}}}",
         f"\\label{{tab:{label}}}",
         f"\\begin{{tabular}}{{@{{}}l{''.join('l' * group.is_ranked + 'r' * group.n_values for group in table)}@{{}}}}",
         r"\toprule", _line(heads), "".join(rules), _line(titles), r"\midrule", *body, r"\bottomrule",

@@ -19,6 +19,10 @@ _ACCENTS = {
     "DOT ABOVE": ".", "BREVE": "u", "CARON": "v", "RING ABOVE": "r", "DOUBLE ACUTE ACCENT": "H", "CEDILLA": "c",
     "DOT BELOW": "d", "MACRON BELOW": "b",
 }  # fmt: skip
+_SMALL = (
+    "ALPHA", "BETA", "GAMMA", "DELTA", "EPSILON", "ZETA", "ETA", "THETA", "IOTA", "KAPPA", "LAMDA", "MU", "NU", "XI",
+    "PI", "RHO", "SIGMA", "TAU", "UPSILON", "PHI", "CHI", "PSI", "OMEGA",
+)  # fmt: skip
 _CAPITALS = ("GAMMA", "DELTA", "THETA", "LAMDA", "XI", "PI", "SIGMA", "UPSILON", "PHI", "PSI", "OMEGA")
 
 
@@ -53,7 +57,7 @@ def _one(character: str) -> str:
 def _greek(character: str) -> str:
     """A Greek letter that has a command, or nothing."""
     size, _, letter = unicodedata.name(character, "").removeprefix("GREEK ").partition(" LETTER ")
-    if size not in ("SMALL", "CAPITAL") or " " in letter or (size == "CAPITAL" and letter not in _CAPITALS):
+    if letter not in {"SMALL": _SMALL, "CAPITAL": _CAPITALS}.get(size, ()):
         return ""
     command = letter.replace("LAMDA", "LAMBDA").lower()
     return f"$\\{command if size == 'SMALL' else command.capitalize()}$"

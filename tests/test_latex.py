@@ -149,6 +149,7 @@ def test_names_cannot_break_the_table(results: Results) -> None:
         ("a--b", "a{-}{-}b"),
         ("Gödel Čech Šidák", r"G\"{o}del \v{C}ech \v{S}id\'{a}k"),
         ("σ²/Λ₀", r"$\sigma$$^{2}$/$\Lambda$$_{0}$"),
+        ("Α\N{COMBINING TILDE}ͱϟ", r"\texttt{U+0391}\texttt{U+0303}\texttt{U+0371}\texttt{U+03DF}"),
         ("中☃", r"\texttt{U+4E2D}\texttt{U+2603}"),
         ("a\nb\tc", "a b c"),
     ],
