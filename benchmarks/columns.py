@@ -1,0 +1,296 @@
+"""What every column of a written CSV means: one place for the metadata and the datasheet of results."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ..metrics.base import METRICS
+from ..targets.registry import unknown
+
+Kind = Literal["text", "integer", "number", "boolean"]
+METRIC = "<metric>"  # in the name of a column: the name of any value of a metric
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column, or with ``<metric>`` in its name those of all metrics.
+
+    Attributes:
+        name: as in the file.
+        meaning: a sentence without its full stop.
+        unit: of the numbers; empty for counts, shares, ratios and text.
+        kind: of the cells; any cell may be empty, which means unknown or not applicable.
+    """
+
+    name: str
+    meaning: str
+    unit: str = ""
+    kind: Kind = "number"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A kind of file: what a row is, the columns that identify it, and its columns."""
+
+    rows: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+
+def _text(name: str, meaning: str) -> Column:
+    return Column(name, meaning, kind="text")
+
+
+def _count(name: str, meaning: str, unit: str = "") -> Column:
+    return Column(name, meaning, unit, "integer")
+
+
+def _flag(name: str, meaning: str) -> Column:
+    return Column(name, meaning, kind="boolean")
+
+
+def _break_even(unit: str, paid: str) -> tuple[Column, ...]:
+    name = f"break_even_{unit}"
+    return (
+        _text(f"{name}_against", f"The row of no worse quality whose draws cost least in {paid}, training included"),
+        Column(name, f"Number of draws from which the row costs less than that one in {paid}; inf is never", "draws"),
+        Column(f"{name}_low", f"Lower end of Fieller's 95% interval of {name}", "draws"),
+        Column(f"{name}_high", f"Upper end of Fieller's 95% interval of {name}", "draws"),
+    )
+
+
+OF_METRIC = "of the metric"  # the unit of whatever metric it is
+_TARGET = _text("target", "Label of the target; provenance.json gives its registered name and version")
+_VERSIONED = _text("target", "Registered name and version of the target")
+_SAMPLER = _text("sampler", "Label of the row; provenance.json gives the sampler, its version and whole configuration")
+_SEED = _count("seed", "Seed of the run; training and drawing derive their random numbers from it")
+_DEVICE = _text("device", "Processor or GPU that computed it; several are separated by semicolons")
+_EVALUATED = (
+    Column("value", "Value of the metric; empty where it cannot be computed, reason says why", OF_METRIC),
+    Column(
+        "floor",
+        "What exact draws of the same number reach: the median of a distance over repeats, the 95% point of a metric "
+        "that is centred at zero",
+        OF_METRIC,
+    ),
+    Column("ratio", "Value over floor; 1 is as good as exact draws"),
+    Column("z", "Value less the mean over repeats of exact draws, in their standard deviations"),
+    Column("p", "Share of the repeats of exact draws, the value itself added, that are at least as large"),
+)
+_AT_FLOOR = _flag("at_floor", "Whether the value is no worse than the 95% point of exact draws")
+
+TABLES: dict[str, Table] = {
+    "metrics": Table(
+        "one value of one run",
+        ("run_id", "metric"),
+        (
+            _text(
+                "run_id", "Identity of the run: a hash of sampler, target, their versions and settings, seed and budget"
+            ),
+            _TARGET, _SAMPLER, _SEED,
+            _text(
+                "status",
+                "How the run ended: ok, budget, diverged, timeout, failed, killed, not_installed, not_applicable, "
+                "missing",
+            ),
+            _text("metric", "Name of the value"),
+            _count("n_samples", "Draws that the metric was given", "draws"),
+            *_EVALUATED, _AT_FLOOR,
+            _text("reason", "Why there is no value; empty if there is one"),
+        ),
+    ),
+    "leaderboard": Table(
+        "one sampler on one target, over all seeds",
+        ("target", "sampler"),
+        (
+            _TARGET, _SAMPLER,
+            _text("status", "Worst status over the seeds, see metrics.csv"),
+            _count("n_ok", "Seeds whose run was ok"),
+            _count("n_seeds", "Seeds that were planned"),
+            Column(f"{METRIC}_mean", "mean over the seeds that have a value", OF_METRIC),
+            Column(f"{METRIC}_low", "lower end of the 95% t-interval of the mean; empty with one seed", OF_METRIC),
+            Column(f"{METRIC}_high", "upper end of the 95% t-interval of the mean; empty with one seed", OF_METRIC),
+            Column(f"{METRIC}_floor", "what exact draws of the same number reach; empty if there is none", OF_METRIC),
+            Column(f"{METRIC}_ratio", "ratio of the mean to the floor"),
+            Column(f"{METRIC}_z", "mean less that of exact draws, in standard deviations of exact draws"),
+            Column(f"{METRIC}_at_floor", "share of the seeds no worse than the 95% point of exact draws"),
+            Column("fit_seconds", "Wall time paid once: training, adaptation, burn-in; mean over seeds", "s"),
+            Column("draw_seconds", "Wall time of all draws of a run; mean over seeds", "s"),
+            Column("microseconds_per_draw", "draw_seconds over the number of draws", "µs"),
+            Column("best_microseconds_per_draw", "Time of a draw at the batch size where it is least", "µs"),
+            Column(
+                "microseconds_per_effective_draw", "As microseconds_per_draw, but chains count by their effective size",
+                "µs",
+            ),
+            Column("fit_log_prob", "Points at which fit evaluated the log density", "evaluations"),
+            Column("fit_score", "Points at which fit evaluated the score", "evaluations"),
+            Column("fit_hvp", "Hessian-vector products of fit", "evaluations"),
+            Column("draw_log_prob", "Points at which draw evaluated the log density", "evaluations"),
+            Column("draw_score", "Points at which draw evaluated the score", "evaluations"),
+            Column("draw_hvp", "Hessian-vector products of draw", "evaluations"),
+            Column(
+                "fit_gradient_equivalents",
+                "Evaluations of fit; a score with its log density is 1, a log density alone 0.5, a Hessian-vector "
+                "product 2", "gradient equivalents",
+            ),
+            Column("draw_gradient_equivalents", "Evaluations of draw, counted alike", "gradient equivalents"),
+            Column(
+                "gradient_equivalents_per_effective_draw",
+                "draw_gradient_equivalents over the number of draws, or of chains over their effective size",
+                "gradient equivalents",
+            ),
+            Column("peak_memory_mb", "Peak memory of the worker process; exact on Linux only", "MB"),
+            _DEVICE,
+            _flag("development", "Whether settings of shipped samplers were chosen on this target: not in overall.csv"),
+            Column(
+                "primary_ratio",
+                "Geometric mean over seeds of the worse ratio of sliced_w2 and mode_tv; empty unless all runs are ok",
+            ),
+            Column("primary_low", "Lower end of the 95% t-interval of primary_ratio, taken in logs"),
+            Column("primary_high", "Upper end of the 95% t-interval of primary_ratio, taken in logs"),
+            Column("rank", "1 + n_better + n_tied / 2; empty with one seed, or where the row did not take part"),
+            Column("n_better", "Rows of the target that paired tests over seeds call better (5%, Holm)"),
+            Column("n_tied", "Other rows of the target that are not told apart from this one"),
+            Column("n_worse", "Rows of the target that paired tests over seeds call worse"),
+            _text("tie_group", "Letters; rows of a target that share one are not told apart"),
+            _flag("is_best", "Whether the row is ranked and none is better"),
+            _text("loss", "Why the row comes last: how many runs were not ok, and the first reason; empty if none"),
+            Column(
+                "bias_shows_at",
+                "Number of draws at which the row's bias is as large as the noise of exact draws; inf is never",
+                "draws",
+            ),
+            *_break_even("equivalents", "gradient equivalents"), *_break_even("seconds", "wall time"),
+            _text("reason", "Of the first seed with the status that is shown; also a remark on a run that is ok"),
+        ),
+    ),
+    "overall": Table(
+        "one sampler, over the targets that are not development targets",
+        ("sampler",),
+        (
+            _SAMPLER,
+            Column("mean_rank", "Mean over targets of the column rank of leaderboard.csv"),
+            Column("rank_low", "Lower end of the 95% t-interval of mean_rank, over targets"),
+            Column("rank_high", "Upper end of the 95% t-interval of mean_rank, over targets"),
+            _count("n_targets", "Targets on which the row is ranked"),
+            _count("n_best", "Targets on which no row is better"),
+            _count("n_losses", "Targets on which a run of the row was not ok"),
+        ),
+    ),
+    "throughput": Table(
+        "one batch size of one run",
+        ("target", "sampler", "seed", "batch"),
+        (
+            _TARGET, _SAMPLER, _SEED, _DEVICE,
+            _count("batch", "Draws that were asked for at once", "draws"),
+            Column("microseconds_per_draw", "Wall time over the number of draws", "µs"),
+        ),
+    ),
+    "stability": Table(
+        "one setting of one sampler on one target, over seeds",
+        ("target", "sampler", "start_scale", "noise"),
+        (
+            _TARGET,
+            _text("sampler", "Registered name of the sampler"),
+            Column("start_scale", "Spread of the untrained network's draws", "scales of the target"),
+            Column("noise", "Standard deviation of the training noise", "scales of the target"),
+            _count("n_runs", "Seeds"),
+            Column("share_finite", "Share of the runs that ended with finite draws"),
+            Column(f"{METRIC}_median", "median over the runs that have a value", OF_METRIC),
+            Column(f"{METRIC}_min", "least value of a run", OF_METRIC),
+            Column(f"{METRIC}_max", "largest value of a run", OF_METRIC),
+            Column(f"{METRIC}_ratio", "ratio of the median to the floor"),
+        ),
+    ),
+    "certificates": Table(
+        "one check of one target",
+        ("target", "check"),
+        (
+            _VERSIONED,
+            _text("check", "Name of the check; certificate is the verdict on the target"),
+            Column("value", "What the draws, the quadrature or the derivatives gave", "of the check"),
+            Column("expected", "What it should be by the density", "of the check"),
+            Column("std_error", "Standard error of the value; empty where a bound judges it", "of the check"),
+            _text("verdict", "pass, fail, uncertified or not_applicable"),
+            _text("reason", "Numbers of draws or nodes, or why there is no verdict"),
+        ),
+    ),
+    "exact_draws": Table(
+        "one metric on exact draws of one target, as judge sees them",
+        ("target", "metric"),
+        (
+            _VERSIONED,
+            _text("metric", "Name of the metric"),
+            _count("n_samples", "Draws that the metric was given", "draws"),
+            *_EVALUATED,
+            Column("smallest_p", "Least p that the number of repeats behind the floor allows"),
+            _AT_FLOOR,
+            _count("n_drawn", "Draws that were judged", "draws"),
+            _count("seed", "Seed of the draws and of the truth draws, which share no random numbers"),
+        ),
+    ),
+    "power": Table(
+        "one metric against one corruption of exact draws, on one target at one size",
+        ("target", "n", "corruption", "metric"),
+        (
+            _text("target", "Name of the target"),
+            _count("n", "Draws of a sample", "draws"),
+            _text("corruption", "Name of what is done to exact draws; nothing is the control"),
+            _text("strength", "The corruption in words, with its strength"),
+            _text("metric", "Name of the metric"),
+            _count("n_used", "Draws that the metric was given: slow ones get fewer", "draws"),
+            _count("n_null", "Values on exact draws, which make the p-values"),
+            _count("n_repeats", "Values on corrupted draws"),
+            Column("power", "Share of the corrupted samples with a p-value of at most 5%; empty if not finite"),
+            Column("std_error", "Standard error of power"),
+            Column("median_exact", "Median of the values on exact draws", OF_METRIC),
+            Column("median_corrupted", "Median of the values on corrupted draws", OF_METRIC),
+        ),
+    ),
+}  # fmt: skip
+
+
+def table_of(file: str) -> Table:
+    """The kind of a file by its name without ``.csv``.
+
+    Raises:
+        UnknownNameError: for a kind that is not described in ``TABLES``.
+    """
+    if file not in TABLES:
+        raise unknown("kind of CSV", file, TABLES)
+    return TABLES[file]
+
+
+def pattern_of(file: str, column: str) -> Column:
+    """The described column that a column of a file is: of its very name, or of its ending after the metric's name.
+
+    Raises:
+        UnknownNameError: for a column that is not described in ``TABLES``.
+    """
+    columns = table_of(file).columns
+    exact = next((known for known in columns if known.name == column), None)
+    if exact:
+        return exact
+    endings = [known for known in columns if METRIC in known.name and column.endswith(known.name.removeprefix(METRIC))]
+    if not endings:
+        raise unknown(f"column of {file}.csv", column, [known.name for known in columns])
+    return max(endings, key=lambda known: len(known.name))  # at_floor before floor
+
+
+def column_of(file: str, column: str) -> Column:
+    """A column of a file with its own name, and of a metric with what that measures.
+
+    Raises:
+        UnknownNameError: see ``pattern_of``.
+    """
+    pattern = pattern_of(file, column)
+    if METRIC not in pattern.name:
+        return pattern
+    value = column.removesuffix(pattern.name.removeprefix(METRIC))
+    owner = next((name for name in METRICS.names() if value in METRICS.get(name).outputs), None)
+    unit = pattern.unit
+    if unit == OF_METRIC and owner:
+        unit = METRICS.get(owner).unit if value == owner else ""  # of a further value the metric states none
+    meaning = f"{value}, {pattern.meaning}"
+    if owner and pattern.name.endswith(("_mean", "_median")):  # said once per table, where the value itself stands
+        meaning += f" ({owner}: {METRICS.entry(owner).summary.rstrip('.')})"
+    return replace(pattern, name=column, meaning=meaning, unit="" if unit == "1" else unit)
