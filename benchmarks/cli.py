@@ -192,7 +192,11 @@ def leaderboard(
     if latex is not None:
         from .latex import latex as tables
 
-        write_text(latex, tables(results, **chosen))
+        shown = tables(
+            results, targets=chosen["targets"], samplers=chosen["samplers"], metrics=chosen["metrics"],
+            costs=chosen["costs"],
+        )  # fmt: skip
+        write_text(latex, shown)
         typer.echo(f"written: {latex}")
 
 

@@ -84,7 +84,8 @@ def croissant(folder: Path) -> dict[str, Any]:
     """
     cited = _top_level((folder.parent / "CITATION.cff").read_text())
     authors = re.findall(r'^authors:\n  - name: "?(.*?)"?$', (folder.parent / "CITATION.cff").read_text(), re.MULTILINE)
-    year = re.findall(r"^Copyright \(c\) (\d{4})", (folder.parent / "LICENSE").read_text(), re.MULTILINE)
+    year: str = re.findall(r"^Copyright \(c\) (\d{4})", (folder.parent / "LICENSE").read_text(), re.MULTILINE)[0]
+    released = cited.get("date-released", year)
     files = tables(folder)
     return {
         "@context": CONTEXT,
@@ -97,10 +98,10 @@ def croissant(folder: Path) -> dict[str, Any]:
         # and the year of the licence are what is known
         "url": cited.get("url", cited.get("repository-code", DATASHEET)),
         "creator": [{"@type": "sc:Organization", "name": name} for name in authors],
-        "datePublished": cited.get("date-released", year[0]),
+        "datePublished": released,
         "version": cited["version"],
         "citeAs": f"@software{{samplerbench, title = {{{cited['title']}}}, author = {{{' and '.join(authors)}}}, "
-        f"version = {{{cited['version']}}}, year = {{{cited.get('date-released', year[0])[:4]}}}}}",
+        f"version = {{{cited['version']}}}, year = {{{released[:4]}}}}}",
         "keywords": ["sampling", "MCMC", "neural samplers", "benchmark", "unnormalised densities"],
         "isLiveDataset": False,
         "distribution": [_file(path, folder) for path in files],
@@ -155,7 +156,7 @@ def to_json(metadata: dict[str, Any]) -> str:
     """Metadata as text, a field of a record to a line: a change of one shows as one."""
     text = json.dumps(metadata, indent=1, ensure_ascii=False)
     field = re.compile(r'\{\s+"@type": "cr:Field".*?\n    \}(?=,?\n)', re.DOTALL)
-    return field.sub(lambda found: re.sub(r"\n\s*", " ", found[0]), text) + "\n"
+    return field.sub(lambda found: re.sub(r"\n\s*", " ", found.group()), text) + "\n"
 
 
 def columns_section(kinds: Iterable[str] = TABLES) -> str:

@@ -160,9 +160,9 @@ def _line(cells: Sequence[str]) -> str:
 
 def _cells(group: Group, sampler: str) -> list[str]:
     """The cells of a row; a status takes the place of all its metrics."""
-    if sampler not in group.rows.index:
+    row = next((row for name, row in group.rows.iterrows() if name == sampler), None)
+    if row is None:
         return [NONE] * group.n_columns
-    row = group.rows.loc[sampler]
     place = [escape(places(row)).replace("{-}", "--")] if group.is_ranked else []
     paid = [_cost(cost, float(row[cost])) for cost in group.costs]
     if row["status"] == "ok":

@@ -65,8 +65,10 @@ def test_run_leaderboard_and_figures_from_a_plug_in(suite: Path, plugin: Path, t
     store = tmp_path / "store" / "mine"
     for name in ("leaderboard.csv", "leaderboard.md", "metrics.csv", "provenance.json"):
         assert (store / name).stat().st_size > 0
-    written = samplerbench("leaderboard", store, "--to", tmp_path / "elsewhere", "--no-floors", at=tmp_path)
+    latex = ("--latex", tmp_path / "paper.tex", "--targets", "plain_normal", "--metrics", "energy_w1,sliced_w2")
+    written = samplerbench("leaderboard", store, "--to", tmp_path / "elsewhere", "--no-floors", *latex, at=tmp_path)
     assert written.returncode == 0, written.stderr
+    assert r"energy\_w1 & sliced\_w2 \\" in (tmp_path / "paper.tex").read_text()
     assert (tmp_path / "elsewhere" / "leaderboard.csv").read_bytes() == (store / "leaderboard.csv").read_bytes()
     figures = samplerbench("figures", store, at=tmp_path)
     assert figures.returncode == 0, figures.stderr
@@ -90,6 +92,7 @@ def test_failed_runs_give_exit_code_1_and_diverged_ones_do_not(suite: Path, plug
         (["run", "absent.toml"], "suite file absent.toml does not exist"),
         (["run", "quick", "--plugin", "absent.py"], "absent.py"),
         (["leaderboard", "nowhere"], "nowhere is not a store"),
+        (["leaderboard", "nowhere", "--targets", "ring8"], "--targets: what --latex FILE shows"),
         (["run", "quick", "--device", "cuda", "--dry-run"], "finds no CUDA device"),
     ],
 )
