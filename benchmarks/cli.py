@@ -395,7 +395,7 @@ def _write_and_print(store: Path, to: Path, device: Device, *, floors: bool) -> 
     results = write_leaderboard(store, to, metrics=metrics)
     print_overview(overview(results.board))
     typer.echo(
-        f"written: {to / 'leaderboard.csv'}, leaderboard.md, overall.csv, kpis.csv, metrics.csv, costs.csv, provenance.json"
+        f"written to {to}: leaderboard.csv and .md, overall.csv, kpis.csv, metrics.csv, costs.csv, provenance.json"
     )
     return results
 

@@ -13,42 +13,49 @@ log w is log Z on every path where the chain reverses the noising.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal, TypeAlias
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
-from ..targets.checks import require_at_least, require_positive
+from ..targets.checks import require_at_least, require_one_of, require_positive
 from ..targets.draws import Draws, Stopped
 from ..targets.meter import BudgetReached, Meter
 from .ais import effective_size, log_mean
 from .base import FittedSampler, refuse_start, register_sampler
-from .dds_chain import Chain, Drift, denoising_loss
-from .implicit.fitted import mean_losses
-from .implicit.flat import flatten
+from .dds_chain import Chain, Drift, denoising_loss, log_variance_loss
+from .descent import Descent, descend
 from .implicit.networks import Network, require_hidden_only
-from .implicit.trainer import LOOK_EVERY, LastLook
+from .kernels import Diverged
 from .replay import Buffer, Replay
 
+Loss: TypeAlias = Literal["denoising", "log_variance"]
+LOG_VARIANCE = {"n_steps": 1_000, "batch_size": 256, "step_size": 2e-3, "clip_norm": 1.0}
 
+
+@register_sampler("dds_log_variance", version=1, loss="log_variance", descent=LOG_VARIANCE)
 @register_sampler("dds", version=1)
 @dataclass(frozen=True, kw_only=True)
 class DDS:
     """Denoising diffusion sampler: a network learns the steps from a Gaussian to the target; draws carry weights.
 
-    ``fit`` keeps a buffer of points. They start at N(0, sigma^2 I), Metropolis moves take them into the modes next to
-    them, and now and then weighted draws of the chain replace some, which corrects how many there are in each mode. A
-    step of training noises some of the points and raises the density of a step of the noising, looked at backwards:
-    maximum likelihood, so that the chain goes wherever the buffer has points. The variance of log weights over the
-    chain's own paths (arXiv 2307.01198) does not see what they miss, and made this drift worse.
+    With the loss ``denoising``, ``fit`` keeps a buffer of points. They start at N(0, sigma^2 I), Metropolis moves take
+    them into the modes next to them, and now and then weighted draws of the chain replace some, which corrects how many
+    there are in each mode. A step of training noises some of the points and raises the density of a step of the
+    noising, looked at backwards: maximum likelihood, so that the chain goes wherever the buffer has points.
+
+    With the loss ``log_variance`` a step lowers the variance of the log weights of the chain's own paths, which is zero
+    only where the chain reverses the noising. It does not see what these paths miss.
 
     A draw costs ``n_levels`` scores and a log density. What drift, steps and buffer get wrong is in the weights, whose
     mean is an unbiased estimate of Z: whoever ignores them has biased draws.
 
     Attributes:
         network: of the drift.
-        n_steps, batch_size, step_size: of Adam, points; the step size falls to zero along a cosine.
-        clip_norm: the gradient is shortened to this length.
-        replay: how the buffer is kept.
+        loss: see above.
+        descent: its training; the batch are points of the buffer, or paths.
+        replay: how the buffer is kept; the loss ``log_variance`` has none.
         base_width: sigma, the standard deviation from which paths start, in units of the target's scale.
         n_levels: steps of a path.
         lowest, highest: noise-to-signal ratios at the last step and at the start; even in the log between them (ours),
@@ -56,17 +63,17 @@ class DDS:
         max_score: longest score of the target shown to the drift, in units of dim^.5 over the noise.
 
     References: F. Vargas, W. Grathwohl, A. Doucet, Denoising Diffusion Samplers, ICLR 2023, arXiv 2302.13834, for chain
-    and weights; A. Phillips et al., Particle Denoising Diffusion Sampler, ICML 2024, arXiv 2402.06320, for denoising of
-    one's own weighted draws; M. Sendera et al., Improved off-policy training of diffusion samplers, NeurIPS 2024, arXiv
-    2402.05098, for the buffer. Learned widths are those of A. Nichol, P. Dhariwal, ICML 2021, arXiv 2102.09672.
-    Settings are ours.
+    and weights; L. Richter, J. Berner, ICLR 2024, arXiv 2307.01198, for the log-variance; A. Phillips et al., Particle
+    Denoising Diffusion Sampler, ICML 2024, arXiv 2402.06320, for denoising of one's own weighted draws; M. Sendera et
+    al., Improved off-policy training of diffusion samplers, NeurIPS 2024, arXiv 2402.05098, for the buffer. Learned
+    widths are those of A. Nichol, P. Dhariwal, ICML 2021, arXiv 2102.09672. Settings are ours.
     """
 
     network: Network = field(default_factory=Network)
-    n_steps: int = 5_000
-    batch_size: int = 2_048
-    step_size: float = 2e-3
-    clip_norm: float = 1.0
+    loss: Loss = "denoising"
+    descent: Descent = field(
+        default_factory=partial(Descent, n_steps=5_000, batch_size=2_048, step_size=2e-3, clip_norm=1.0)
+    )
     replay: Replay = field(default_factory=Replay)
     base_width: float = 1.5
     n_levels: int = 80
@@ -75,8 +82,8 @@ class DDS:
     max_score: float = 1.0
 
     def __post_init__(self) -> None:
-        require_at_least(1, n_steps=self.n_steps, batch_size=self.batch_size, n_levels=self.n_levels)
-        require_positive(step_size=self.step_size, clip_norm=self.clip_norm)
+        require_one_of(Loss, loss=self.loss)
+        require_at_least(1, n_levels=self.n_levels)
         require_positive(base_width=self.base_width, max_score=self.max_score)
         require_positive(lowest=self.lowest, highest=self.highest)
         require_hidden_only(self.network, "a diffusion starts from noise of the target's dimension")
@@ -91,53 +98,19 @@ class DDS:
         """
         chain = self.chain(meter)
         drift = Drift(self.network, chain, generator)
-        theta, gradient = flatten(drift.parameters())
-        adam = torch.optim.Adam([theta], self.step_size, fused=True)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, self.n_steps)
-        trace = theta.new_zeros(2, self.n_steps, dtype=torch.float64)  # losses, and lengths of gradients
-        last, n_steps, n_replaced = LastLook(theta), 0, 0
-        stopped: Stopped | None = None
-        reason = ""
-        try:
-            x = chain.sigma * chain.start(self.replay.n_points, generator)
-            buffer = Buffer.at(x, chain.sigma, self.replay, meter)
-            buffer.move(self.replay.n_first, generator)
-            while n_steps < self.n_steps and stopped is None:
-                if n_steps % self.replay.move_every == 0:
-                    buffer.move(1, generator)
-                if n_steps and n_steps % self.replay.draw_every == 0:
-                    y, log_weights = chain.weighted(self.replay.n_fresh, drift, generator)
-                    buffer.replace(chain.sigma * y, log_weights, generator)
-                    n_replaced = buffer.n_replaced
-                points = buffer.points
-                if len(points) == 0:
-                    n_points = self.replay.n_points
-                    stopped, reason = "diverged", f"the log density is finite at none of {n_points} points"
-                    break
-                rows = torch.randint(len(points), (self.batch_size,), generator=generator, device=points.device)
-                loss = denoising_loss(drift, chain, points[rows] / chain.sigma, generator)
-                gradient.zero_()
-                torch.autograd.backward(loss)
-                length = nn.utils.clip_grad_norm_(theta, self.clip_norm)
-                adam.step()
-                schedule.step()
-                trace[:, n_steps] = torch.stack([loss.detach(), length])
-                n_steps += 1
-                if n_steps % LOOK_EVERY == 0 or n_steps == self.n_steps:
-                    reason = last.look(trace[:, :n_steps])
-                    stopped = "diverged" if reason else None
-        except BudgetReached as limit:
-            stopped, reason = "budget", f"after {n_steps} of {self.n_steps} steps: {limit}"
-        if n_steps > last.n_finite and stopped == "budget":
-            not_kept = last.look(trace[:, :n_steps])
-            if not_kept:
-                stopped, reason = "diverged", not_kept
-        notes = {
-            "n_steps": last.n_steps,
-            "n_replaced": n_replaced,
-            **mean_losses(trace[:1, : last.n_finite], "denoising_loss"),
-        }
-        return FittedDDS(chain, drift.requires_grad_(False), notes, stopped, reason)
+        rehearsal = Rehearsal(self, chain, drift, generator)
+
+        def backward(n_done: int) -> Tensor:
+            if self.loss == "denoising":
+                loss = rehearsal.loss(n_done)
+            else:
+                loss = log_variance_loss(drift, chain, self.descent.batch_size, generator)
+            torch.autograd.backward(loss)
+            return loss.detach().to(chain.levels)
+
+        fit = descend(list(drift.parameters()), backward, self.descent)
+        notes = {**fit.losses(f"{self.loss}_loss"), "n_replaced": rehearsal.n_replaced}
+        return FittedDDS(chain, drift.requires_grad_(False), notes, fit.stopped, fit.reason)
 
     def chain(self, meter: Meter) -> Chain:
         """The chain on a target."""
@@ -145,6 +118,44 @@ class DDS:
         return Chain.between(
             self.highest, self.lowest, self.n_levels, meter=meter, sigma=sigma, max_score=self.max_score
         )
+
+
+class Rehearsal:
+    """Learning from a buffer of points, which moves and draws of the chain keep up to date.
+
+    Attributes:
+        n_replaced: points that weighted draws have replaced so far.
+    """
+
+    def __init__(self, config: DDS, chain: Chain, drift: Drift, generator: Generator) -> None:
+        self.n_replaced = 0
+        self._config, self._chain, self._drift, self._generator = config, chain, drift, generator
+        self._buffer: Buffer | None = None
+
+    def loss(self, n_done: int) -> Tensor:
+        """Of a batch of its points; moves and replaces some where it is time to.
+
+        Raises:
+            BudgetReached: before what the budget cannot pay.
+            Diverged: if no point has a density that is positive and finite.
+        """
+        config, chain, replay, generator = self._config, self._chain, self._config.replay, self._generator
+        if self._buffer is None:
+            x = chain.sigma * chain.start(replay.n_points, generator)
+            self._buffer = Buffer.at(x, chain.sigma, replay, chain.meter)
+            self._buffer.move(replay.n_first, generator)
+        buffer = self._buffer
+        if n_done % replay.move_every == 0:
+            buffer.move(1, generator)
+        if n_done and n_done % replay.draw_every == 0:
+            y, log_weights = chain.weighted(replay.n_fresh, self._drift, generator)
+            buffer.replace(chain.sigma * y, log_weights, generator)
+            self.n_replaced = buffer.n_replaced
+        points = buffer.points
+        if len(points) == 0:
+            raise Diverged(f"the log density is finite at none of {replay.n_points} points")
+        rows = torch.randint(len(points), (config.descent.batch_size,), generator=generator, device=points.device)
+        return denoising_loss(self._drift, chain, points[rows] / chain.sigma, generator)
 
 
 @dataclass(frozen=True)

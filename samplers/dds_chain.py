@@ -15,6 +15,8 @@ from .implicit.networks import MLP, Network
 from .implicit.noise import falling_levels
 from .kernels import shortened
 
+MAX_DEVIATIONS = 5.0
+
 
 class Steering(Protocol):
     """Points and scores ``(n, dim)`` at steps ``(n, 1)`` to c and log g, both ``(n, dim)``."""
@@ -25,10 +27,16 @@ class Steering(Protocol):
 
 
 class Leg(NamedTuple):
-    """A step of some paths: its number, where it ends, and log of its density over that of the free chain."""
+    """A step of some paths: its number, where it starts, the score seen there, the push, and where it ends.
+
+    ``log_tilt`` is the log of its density over that of the free chain.
+    """
 
     step: int
-    end: Tensor  # (n, dim)
+    start: Tensor  # (n, dim), as the next three
+    score: Tensor
+    push: Tensor
+    end: Tensor
     log_tilt: Tensor  # (n,), float64
 
 
@@ -84,10 +92,12 @@ class Chain:
         """
         for k in range(len(self.levels)):
             with torch.no_grad():
-                c, log_width = drift(y, self.score(y, k), torch.full_like(y[:, :1], k, dtype=torch.int64))
+                score = self.score(y, k)
+                c, log_width = drift(y, score, torch.full_like(y[:, :1], k, dtype=torch.int64))
                 push = c + log_width.exp() * normal_like(y, generator)
-                y = (1 - self.alpha[k]).sqrt() * y + self.alpha[k].sqrt() * push
-            yield Leg(k, y, log_tilt(push, c, log_width))
+                end = (1 - self.alpha[k]).sqrt() * y + self.alpha[k].sqrt() * push
+            yield Leg(k, y, score, push, end, log_tilt(push, c, log_width))
+            y = end
 
     def weighted(self, n: int, drift: Steering, generator: Generator) -> tuple[Tensor, Tensor]:
         """Ends of ``n`` paths, ``(n, dim)``, and log weights, ``(n,)``, float64; BudgetReached if they are too dear."""
@@ -177,3 +187,31 @@ def denoising_loss(drift: Steering, chain: Chain, y: Tensor, generator: Generato
     start, push = chain.back(chain.noised(y, k + 1, generator), k, generator)
     c, log_width = drift(start, chain.score(start, k), k)
     return -len(chain.levels) * log_tilt(push, c, log_width).mean()
+
+
+def log_variance_loss(drift: Steering, chain: Chain, n: int, generator: Generator) -> Tensor:
+    """Variance of the log weights of ``n`` paths of the chain; zero only where all of them are log Z.
+
+    The paths are held fixed, so that no derivative passes through them nor through the target's score.
+
+    Raises:
+        BudgetReached: before a step whose scores the budget cannot pay.
+    """
+    legs = list(chain.legs(chain.start(n, generator), drift, generator))
+    log_ratio = chain.log_ratio(legs[-1].end)
+    start, score, push = (torch.cat([getattr(leg, name) for leg in legs]) for name in ("start", "score", "push"))
+    k = torch.arange(len(legs), device=start.device).repeat_interleave(n)[:, None]
+    return clipped_variance(log_ratio - log_tilt(push, *drift(start, score, k)).view(len(legs), n).sum(0))
+
+
+def clipped_variance(values: Tensor) -> Tensor:
+    """Variance of ``values``, shape ``(n,)``, in which those far out have a pull that ends (ours).
+
+    Values further than five median deviations from the median count by that over their distance: else those few that
+    meet a steep place would decide a step of training.
+    """
+    with torch.no_grad():
+        distance = (values - values.median()).abs()
+        share = (MAX_DEVIATIONS * distance.median() / distance).nan_to_num(nan=1.0).clamp_max(1.0)
+    mean = (share * values).sum() / share.sum()
+    return (share * (values - mean).square()).sum() / (len(values) - 1)

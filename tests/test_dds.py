@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from samplerbench import targets
 from samplerbench.samplers import dds
 from samplerbench.samplers.dds import DDS, FittedDDS
-from samplerbench.samplers.dds_chain import Chain, Drift, denoising_loss, log_tilt
+from samplerbench.samplers.dds_chain import (
+    Chain,
+    Drift,
+    clipped_variance,
+    denoising_loss,
+    log_tilt,
+    log_variance_loss,
+)
+from samplerbench.samplers.descent import Descent
 from samplerbench.samplers.implicit.networks import Network
 from samplerbench.samplers.implicit.trainer import LOOK_EVERY
 from samplerbench.samplers.moves import Moves
@@ -253,13 +261,86 @@ def test_the_denoising_loss_is_least_at_the_reversed_noising() -> None:
     assert (found.mean(0).abs() < TOO_LARGE * error).all()
 
 
+def test_the_log_variance_is_that_of_the_weights_of_draws() -> None:
+    chain, drift = rough(DDS(network=SMALL, n_levels=5), double(Scaled()))
+    _, log_weights = chain.weighted(40, drift, derive_generator("same"))
+    loss = log_variance_loss(drift, chain, 40, derive_generator("same"))
+    torch.testing.assert_close(loss.detach(), clipped_variance(log_weights), rtol=1e-10, atol=1e-10)
+
+
+def test_half_the_gradient_of_the_log_variance_is_that_of_the_divergence_of_paths() -> None:
+    """E of it is the gradient of KL(paths, reversed noising) = log Z - E log w, here by differences of equal noise."""
+    target, n, step = Scaled(), 20_000, 1e-4
+    chain = DDS(n_levels=4, lowest=0.5, highest=2.0).chain(double(target))
+    right = exact(chain, 1.2 * (target.sd / chain.sigma) ** 2)  # nearly right, so that no path is clipped much
+
+    def bent(theta: Tensor) -> As:
+        def steer(y: Tensor, score: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+            c, log_width = right(y, score, k)
+            return (1.3 + theta[0]) * c + theta[1], log_width + theta[2]
+
+        return As(steer)
+
+    theta = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    found = torch.stack(
+        [
+            torch.autograd.grad(log_variance_loss(bent(theta), chain, 200, derive_generator(i)), theta)[0] / 2
+            for i in range(n // 200)
+        ]
+    )
+    error = found.std(0) / math.sqrt(len(found))
+    for i in range(3):
+        mean = [
+            chain.weighted(n, bent(sign * step * torch.eye(3, dtype=torch.float64)[i]), derive_generator("kl"))[1]
+            for sign in (-1, 1)
+        ]
+        slopes = (mean[0] - mean[1]) / (2 * step)
+        both = math.hypot(error[i].item(), (slopes.std() / math.sqrt(n)).item())
+        assert both < 0.1
+        assert abs(found.mean(0)[i].item() - slopes.mean().item()) < TOO_LARGE * both + 0.03 * abs(slopes.mean().item())
+
+
+def test_at_the_reversed_noising_the_log_variance_and_its_gradient_are_zero() -> None:
+    target = Scaled()
+    chain = DDS(n_levels=5, lowest=0.01, highest=100.0).chain(double(target))
+    right = exact(chain, (target.sd / chain.sigma) ** 2)
+    theta = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+
+    def bent(y: Tensor, score: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        c, log_width = right(y, score, k)
+        return (1 + theta[0]) * c, log_width
+
+    loss = log_variance_loss(As(bent), chain, 500, derive_generator("paths"))
+    assert loss.item() < 1e-6
+    assert abs(torch.autograd.grad(loss, theta)[0].item()) < 0.05
+
+
+def test_values_far_from_the_median_count_by_the_limit_over_their_distance() -> None:
+    values = torch.tensor([0.0, 1.0, 2.0, 3.0, 102.0], dtype=torch.float64)  # distances 2, 1, 0, 1, 100 of median 1
+    share = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.05], dtype=torch.float64)
+    mean = (share * values).sum() / share.sum()
+    expected = (share * (values - mean).square()).sum() / 4
+    assert math.isclose(clipped_variance(values).item(), expected.item())
+    assert math.isclose(clipped_variance(values[:4]).item(), values[:4].var().item())
+
+
 # Training
+
+
+def test_training_by_the_log_variance_pays_scores_and_densities_of_its_paths_and_no_products() -> None:
+    meter = double(Scaled())
+    config = DDS(network=SMALL, loss="log_variance", descent=Descent(n_steps=3, batch_size=8), n_levels=5)
+    config.fit(meter, derive_generator("fit"))
+    counts = meter.counts["fit"]
+    assert (counts.log_prob, counts.score, counts.hvp) == (3 * 8 * 6, 3 * 8 * 5, 0)
 
 
 def test_training_pays_scores_of_its_pairs_moves_and_draws_and_no_products() -> None:
     meter = double(Scaled())
     replay = Replay(n_points=8, n_first=2, move_every=2, draw_every=100, moves=Moves(method="mala"))
-    DDS(network=SMALL, n_steps=3, batch_size=16, n_levels=5, replay=replay).fit(meter, derive_generator("fit"))
+    DDS(network=SMALL, descent=Descent(n_steps=3, batch_size=16), n_levels=5, replay=replay).fit(
+        meter, derive_generator("fit")
+    )
     counts = meter.counts["fit"]
     n_scores = 8 * (1 + 2 + 2) + 3 * 16  # the start, first moves and those before steps 1 and 3
     assert (counts.log_prob, counts.score, counts.hvp) == (n_scores, n_scores, 0)
@@ -269,9 +350,12 @@ def test_training_pays_scores_of_its_pairs_moves_and_draws_and_no_products() -> 
 def test_a_short_training_leads_to_the_target(name: str) -> None:
     target: Any = targets.get(name)
     config = DDS(
-        network=Network(width=32, depth=2), n_steps=400, batch_size=1_024, n_levels=32, lowest=0.01,
+        network=Network(width=32, depth=2),
+        descent=Descent(n_steps=400, batch_size=1_024, step_size=2e-3, clip_norm=1.0),
         replay=Replay(n_points=1_024, n_first=50),
-    )  # fmt: skip
+        n_levels=32,
+        lowest=0.01,
+    )
     draws = config.fit(Meter(target), derive_generator("fit")).draw(4_000, derive_generator("draw"))
     assert draws.stopped is None
     assert draws.log_z is not None
@@ -287,7 +371,7 @@ def test_a_short_training_leads_to_the_target(name: str) -> None:
 
 def test_a_loss_that_is_not_finite_ends_the_training_and_keeps_the_last_look(monkeypatch: pytest.MonkeyPatch) -> None:
     meter, bad_step = double(Scaled()), LOOK_EVERY + 7
-    config = DDS(network=SMALL, n_steps=2 * LOOK_EVERY, batch_size=4, n_levels=3, replay=STILL)
+    config = DDS(network=SMALL, descent=Descent(n_steps=2 * LOOK_EVERY, batch_size=4), n_levels=3, replay=STILL)
 
     def fit_when_broken_at(step: int) -> FittedDDS:
         calls = itertools.count(1)
@@ -312,7 +396,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_keeps_the_last_look(mon
 
 def test_a_budget_of_fit_keeps_the_steps_before_it() -> None:
     replay = replace(STILL, moves=Moves(method="mala"))
-    config = DDS(network=SMALL, n_steps=5, batch_size=8, n_levels=4, replay=replay)
+    config = DDS(network=SMALL, descent=Descent(n_steps=5, batch_size=8), n_levels=4, replay=replay)
     meter = double(Scaled(), fit=(2 + 2.9) * 8)  # the start and a move, and two steps and a part of the third
     short = config.fit(meter, derive_generator("fit"))
     with meter.phase("draw"):
@@ -325,7 +409,7 @@ def test_a_budget_of_fit_keeps_the_steps_before_it() -> None:
 
 def test_a_budget_that_ends_in_the_draws_of_training_keeps_the_steps_before_them() -> None:
     replay = replace(STILL, draw_every=2, n_fresh=6, moves=Moves(method="mala"))
-    config = DDS(network=SMALL, n_steps=5, batch_size=8, n_levels=4, replay=replay)
+    config = DDS(network=SMALL, descent=Descent(n_steps=5, batch_size=8), n_levels=4, replay=replay)
     short = config.fit(double(Scaled(), fit=(2 + 2) * 8 + 2.5 * 6), derive_generator("fit"))
     assert short.diagnostics["n_steps"] == 2
     assert isinstance(short, FittedDDS)
@@ -352,10 +436,10 @@ def test_a_target_without_density_anywhere_is_diverged() -> None:
         def log_prob(self, x: Tensor) -> Tensor:
             return super().log_prob(x) * math.nan
 
-    config = DDS(network=SMALL, n_steps=5, batch_size=8, n_levels=4, replay=STILL)
+    config = DDS(network=SMALL, descent=Descent(n_steps=5, batch_size=8), n_levels=4, replay=STILL)
     draws = config.fit(double(Nowhere()), derive_generator("fit")).draw(10, derive_generator("draw"))
     assert draws.stopped == "diverged"
-    assert draws.reason == "the log density is finite at none of 8 points"
+    assert draws.reason == "after 0 of 5 steps: the log density is finite at none of 8 points"
 
 
 def test_points_where_the_target_is_nan_have_no_weight() -> None:
@@ -377,8 +461,8 @@ def test_a_start_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("n_steps", 0), ("batch_size", 0), ("step_size", 0.0), ("base_width", -1.0), ("lowest", 0.0), ("highest", 0.001)],
+    [("n_levels", 0), ("loss", "variance"), ("base_width", -1.0), ("lowest", 0.0), ("highest", 0.001)],
 )
-def test_configuration_out_of_range_names_field_and_value(field: str, value: float) -> None:
-    with pytest.raises(ValueError, match=rf"{field} must be .*, got {value}"):
-        DDS(**{field: value})  # type: ignore[arg-type]
+def test_configuration_out_of_range_names_field_and_value(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"{field} must be .*, got {value!r}"):
+        DDS(**{field: value})

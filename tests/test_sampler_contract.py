@@ -83,7 +83,7 @@ def test_the_samplers_of_the_first_suite_are_registered() -> None:
     assert set(NAMES) >= {"dft", "fisher", "kl", "mala", "mala_long", "svgd", "ula", "ula_long"}
     assert set(NAMES) >= {"fisher_ns", "ksd_ns", "sgld", "sgld_long"}
     assert set(NAMES) >= {"corrected", "dft_corrected", "afis", "dikl"}
-    assert set(NAMES) >= {"dft_plus", "smc_gmm", "teacher", "dds", "idem"}
+    assert set(NAMES) >= {"dft_plus", "smc_gmm", "teacher", "dds", "dds_log_variance", "idem"}
     assert set(NAMES) >= {"laplace", "gaussian_vi", "flow", "fab", "flow_mcmc", "flow_mcmc_long"}
 
 
