@@ -80,13 +80,13 @@ def _differentiable(
         )
         return [jax.lax.bitcast_convert_type(result, np.float64) for result in results]
 
-    @jax.custom_vjp
-    def log_prob(y: JaxArray) -> JaxArray:
+    def value_alone(y: JaxArray) -> JaxArray:
         return call(lambda points: (value(points),), y, y.shape[:-1])[0]
 
     def forward(y: JaxArray) -> tuple[JaxArray, ...]:
         return tuple(call(value_and_score, y, y.shape[:-1], y.shape))
 
+    log_prob: Any = jax.custom_vjp(value_alone)  # untyped
     log_prob.defvjp(forward, lambda score, cotangent: (cotangent[..., None] * score,))
     function: Callable[[JaxArray], JaxArray] = log_prob
     return function
