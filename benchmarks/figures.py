@@ -1,6 +1,5 @@
 """Figures of a store: draws over the exact density, quality against cost, ranks, time of a draw. PNG and SVG."""
 
-import dataclasses
 import math
 import textwrap
 from collections.abc import Callable
@@ -15,22 +14,19 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..metrics.weights import resampled
 from ..targets.base import TARGETS, HasView, Target
-from ..targets.meter import derive_generator
 from .critical_difference import critical_difference_figure
 from .leaderboard import collect, throughput
 from .look import COLOURS, LOOK, beside_legend, save, set_title, style
+from .panels import N_TRUTH, first_draws, limits, region_levels
 from .quality_cost import quality_cost_figure
 from .ranks import friedman
-from .store import Record, Store, StoreError
+from .store import Store
 from .truth import TruthSource
 
 Array = npt.NDArray[np.float64]
 N_SHOWN = 1_000  # draws per panel
 N_GRID = 300
-REGIONS = (0.99, 0.9, 0.5)  # highest-density regions drawn as contours
-N_TRUTH = 4_000  # draws of the law behind a panel: its limits, its regions
 LAW_COLOURS = ("#F8EBD3", "#F3DCB0", "#EAC37B")
 PER_ROW = 5
 
@@ -59,7 +55,7 @@ def write_figures(store: Path | str, to: Path, *, device: str = "cpu") -> list[P
     with matplotlib.rc_context(LOOK):
         for label in dict.fromkeys(run.target_label for run in plan.runs):
             cells = {
-                run.sampler_label: _samples(directory, record, problem)
+                run.sampler_label: first_draws(directory, record, problem, N_SHOWN)
                 for run, record, problem in stored
                 if run.target_label == label and run.seed == first_seed
             }
@@ -144,22 +140,6 @@ def throughput_figure(curves: pd.DataFrame) -> Figure:
     return figure
 
 
-def _samples(store: Store, record: Record | None, problem: str) -> Array | str:
-    """The first draws of a run, or why there are none."""
-    if record is None:
-        return problem
-    if record.draws_sha256 is None:
-        return f"{record.status}: {record.reason}"
-    try:
-        draws = store.draws(record)
-        if draws.log_weights is not None:  # of equal weight, as the metrics see them; in random order
-            draws = resampled(draws, derive_generator("resampling", record.spec.seed))
-            order = torch.randperm(len(draws.samples), generator=derive_generator("figure"))
-            draws = dataclasses.replace(draws, samples=draws.samples[order])
-        samples = draws.samples[:N_SHOWN].double().numpy()
-    except StoreError as error:
-        return str(error)
-    return samples if np.isfinite(samples).all() else f"{record.status}: {record.reason}"
 
 
 def _background(target: Target) -> tuple[Callable[[Axes], None], Array | str]:
@@ -171,35 +151,28 @@ def _background(target: Target) -> tuple[Callable[[Axes], None], Array | str]:
     if target.dim == 2:
         return _contours(target, samples), samples[:N_SHOWN].numpy()
     shown = _shown(samples[N_SHOWN:].numpy(), source.fixed.view)
-    limits = _limits(shown)
+    bounds = limits(shown)
 
     def draw(axis: Axes) -> None:
         axis.plot(shown[:, 0], shown[:, 1], ".", ms=3.5, color=LAW_COLOURS[1], mew=0, rasterized=True, zorder=0)
-        axis.set(xlim=limits[0], ylim=limits[1])
+        axis.set(xlim=bounds[0], ylim=bounds[1])
 
     return draw, samples[:N_SHOWN].numpy()
 
 
 def _contours(target: Target, samples: torch.Tensor) -> Callable[[Axes], None]:
-    levels = np.quantile(target.log_prob(samples).numpy(), [1 - region for region in REGIONS])
-    limits = _limits(samples.numpy())
-    axis_1, axis_2 = (torch.linspace(low, high, N_GRID, dtype=torch.float64) for low, high in limits)
+    levels = region_levels(target, samples)
+    bounds = limits(samples.numpy())
+    axis_1, axis_2 = (torch.linspace(low, high, N_GRID, dtype=torch.float64) for low, high in bounds)
     grid = torch.stack(torch.meshgrid(axis_1, axis_2, indexing="xy"), dim=-1)
     log_prob = target.log_prob(grid).numpy()
 
     def draw(axis: Axes) -> None:
         bands = [*levels, math.inf] if levels[-1] < log_prob.max() else [*levels]
         axis.contourf(axis_1, axis_2, log_prob, levels=bands, colors=LAW_COLOURS, zorder=0).set_rasterized(True)
-        axis.set(xlim=limits[0], ylim=limits[1])
+        axis.set(xlim=bounds[0], ylim=bounds[1])
 
     return draw
-
-
-def _limits(samples: Array) -> list[tuple[float, float]]:
-    """Ranges that hold 99.8% of each coordinate, with a margin."""
-    low, high = np.quantile(samples[:, :2], [0.001, 0.999], axis=0)
-    margin = 0.15 * (high - low)
-    return [(float(a), float(b)) for a, b in zip(low - margin, high + margin, strict=True)]
 
 
 def _shown(samples: Array, view: Callable[[torch.Tensor], torch.Tensor] | None) -> Array:

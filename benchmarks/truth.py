@@ -48,7 +48,11 @@ class TruthSource:
         """
         if not self.has_draws:
             return self.fixed
-        return dataclasses.replace(self.fixed, samples=self._draws(n_samples, derive_generator("truth", seed)))
+        return dataclasses.replace(self.fixed, samples=self.samples(n_samples, seed))
+
+    def samples(self, n_samples: int, seed: int) -> Tensor | None:
+        """The draws of ``at`` alone, shape ``(n_samples, dim)``: the rest of a truth can take seconds."""
+        return self._draws(n_samples, derive_generator("truth", seed)) if self.has_draws else None
 
     @property
     def has_draws(self) -> bool:

@@ -1,0 +1,142 @@
+"""A leaderboard in plain sentences: who is first on a target, whether noise could have done it, what it costs."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .ranks import MIN_SEEDS, PRIMARY
+
+N_NAMED = 5  # of a group; the others are counted
+FIT, DRAW = "fit_gradient_equivalents", "gradient_equivalents_per_effective_draw"
+
+
+def in_words(part: pd.DataFrame, mark: Callable[[str], str] = str) -> list[str]:
+    """Sentences on one target.
+
+    Args:
+        part: rows of the leaderboard of that target.
+        mark: how the name of a row is written.
+    Returns:
+        Who is first and beyond noise of whom; which of the first is cheapest per draw; from how many draws on what is
+        paid once (training, warm-up) pays.
+    """
+    part = part.assign(sampler=[mark(str(name)) for name in part["sampler"]])
+    ranked = part[part["rank"].notna() & (part["loss"] == "")].sort_values("primary_ratio", kind="stable")
+    if ranked.empty:
+        return [_unranked(part)]
+    best = ranked[ranked["is_best"]]
+    return [sentence for sentence in (_first(best, ranked), _cheapest(best), _pays(best)) if sentence]
+
+
+def names(rows: Sequence[str], most: int = N_NAMED) -> str:
+    """``A, B and C``, or ``A, B, C and 4 more``."""
+    shown = [*rows] if len(rows) <= most + 1 else [*rows[:most], f"{len(rows) - most} more"]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A few digits, as people write them: 0.0123, 1.30, 4,090, 4.09e6; a dash where there is none."""
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value == 0 or 1e-3 <= abs(value) < 10**digits:
+        text = f"{value:#.{digits}g}" if abs(value) < 10 and value != round(value) else f"{value:.{digits}g}"
+        return text.rstrip(".")
+    if 1 <= abs(value) < 1e5:
+        return f"{float(f'{value:.{digits}g}'):,.0f}"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def envelope(fit: Sequence[float], draw: Sequence[float]) -> list[tuple[int, float]]:
+    """Which of some rows costs least in total, ``fit + n draw``, as the number of draws n grows from one.
+
+    Args:
+        fit, draw: what a row pays once, and per draw.
+    Returns:
+        Pairs of a row and the number of draws from which it is cheapest; the first is cheapest from one draw on.
+    """
+    total = np.add(fit, draw)
+    current = int(np.lexsort((draw, total))[0])
+    steps = [(current, 1.0)]
+    while True:
+        later = [k for k in range(len(fit)) if draw[k] < draw[current]]
+        if not later:
+            return steps
+        crossings = {k: (fit[k] - fit[current]) / (draw[current] - draw[k]) for k in later}
+        current = min(later, key=lambda k: (crossings[k], draw[k]))
+        steps.append((current, crossings[current]))
+
+
+def at_floor(row: "pd.Series[Any]") -> bool:
+    """Whether the row is at the floor by every primary metric that it has, for at least half of its seeds."""
+    shares = [row[f"{name}_at_floor"] for name in PRIMARY if f"{name}_at_floor" in row]
+    known = [share for share in shares if not math.isnan(share)]
+    return bool(known) and min(known) >= 0.5
+
+
+def letters(tie_group: str) -> set[str]:
+    """The letters of a row: ``ab(53)`` has three."""
+    return set(re.findall(r"\(\d+\)|.", tie_group))
+
+
+def _unranked(part: pd.DataFrame) -> str:
+    if part["primary_ratio"].notna().any():
+        row = part.loc[part["primary_ratio"].idxmin()]
+        why = "One seed" if (part["n_seeds"] < MIN_SEEDS).all() else "Too few whole rows"
+        return f"{why}: noise cannot be judged, so nothing is ranked. The lowest ratio has {_with_ratio(row)}."
+    return "Nothing is ranked here: no row has a value and a floor in all of its runs."
+
+
+def _with_ratio(row: "pd.Series[Any]") -> str:
+    return f"{row['sampler']} ({number(row['primary_ratio'])}{', at the floor' if at_floor(row) else ''})"
+
+
+def _first(best: pd.DataFrame, ranked: pd.DataFrame) -> str:
+    lead = best.iloc[0]
+    seeds = f"{lead['n_seeds']} seeds"
+    if len(best) == 1:
+        others = ranked[ranked["sampler"] != lead["sampler"]]
+        own = letters(lead["tie_group"])
+        tied = [str(row["sampler"]) for _, row in others.iterrows() if letters(row["tie_group"]) & own]
+        if tied:
+            return f"{_with_ratio(lead)} is first, but {seeds} do not tell it apart from {names(tied)}."
+        beyond = f"beyond noise it is better than all {len(others)} others" if len(others) else "no other row is whole"
+        return f"{_with_ratio(lead)} is first: {beyond}."
+    who = names([str(name) for name in best["sampler"]])
+    if len(best) == len(ranked) and len(best) > N_NAMED:
+        who = f"All {len(best)} ranked rows"
+    last = best.iloc[-1]
+    apart = f"{who} share first place: {seeds} do not tell them apart"
+    return f"{apart}. Their ratios go from {_with_ratio(lead)} to {_with_ratio(last)}."
+
+
+def _cheapest(best: pd.DataFrame) -> str:
+    known = best[best[DRAW].notna()].sort_values([DRAW, "microseconds_per_effective_draw"], kind="stable")
+    if known.empty:
+        return ""
+    row = known.iloc[0]
+    price = f"{number(row[DRAW])} gradient equivalents" if row[DRAW] else "no evaluation of the density"
+    time = f"{number(row['microseconds_per_effective_draw'])} µs"
+    if len(best) == 1:
+        return f"A draw of it costs {price} and {time}."
+    return f"Cheapest of them per draw is {_with_ratio(row)}: {price} and {time}."
+
+
+def _pays(best: pd.DataFrame) -> str:
+    known = best[best[FIT].notna() & best[DRAW].notna()].reset_index(drop=True)
+    if known.empty or (len(known) == 1 and known[FIT].iloc[0] == 0):
+        return ""
+    if len(known) == 1:
+        return f"Before its first draw it pays {number(known[FIT].iloc[0])} gradient equivalents (training, warm-up)."
+    steps = envelope(known[FIT].to_list(), known[DRAW].to_list())
+    name = [str(known["sampler"][k]) for k, _ in steps]
+    if len(steps) == 1:
+        return f"With training and warm-up counted, {name[0]} costs least of them for any number of draws."
+    turns = [f"{name[i]} from {number(steps[i][1])} draws" for i in range(1, len(steps))]
+    return f"Training or warm-up pays: of {', '.join(turns)}; for fewer draws {name[0]} costs least in total."
