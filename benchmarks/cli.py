@@ -177,7 +177,7 @@ def leaderboard(
     device: DeviceOption = Device.CPU,
     floors: FloorsOption = True,
 ) -> None:
-    """Evaluate a store: leaderboard (CSV, Markdown, LaTeX), overall, key figures, metrics, costs, provenance."""
+    """Evaluate a store: leaderboard (HTML, CSV, Markdown, LaTeX), overall, key figures, metrics, costs, provenance."""
     from .store import write_text
 
     _check_device(device)
@@ -394,9 +394,8 @@ def _write_and_print(store: Path, to: Path, device: Device, *, floors: bool) -> 
         )
     results = write_leaderboard(store, to, metrics=metrics)
     print_overview(overview(results.board))
-    typer.echo(
-        f"written to {to}: leaderboard.csv and .md, overall.csv, kpis.csv, metrics.csv, costs.csv, provenance.json"
-    )
+    tables = "leaderboard.csv, overall.csv, kpis.csv, metrics.csv, costs.csv, provenance.json"
+    typer.echo(f"written: {to / 'leaderboard.html'}, leaderboard.md, {tables}")
     return results
 
 

@@ -106,14 +106,19 @@ def _first(best: pd.DataFrame, ranked: pd.DataFrame) -> str:
         tied = [str(row["sampler"]) for _, row in others.iterrows() if letters(row["tie_group"]) & own]
         if tied:
             return f"{_with_ratio(lead)} is first, but {seeds} do not tell it apart from {names(tied)}."
-        beyond = f"beyond noise it is better than all {len(others)} others" if len(others) else "no other row is whole"
+        beyond = (
+            f"beyond noise it is better than every other ranked row ({len(others)})"
+            if len(others)
+            else "no other row is whole"
+        )
         return f"{_with_ratio(lead)} is first: {beyond}."
     who = names([str(name) for name in best["sampler"]])
     if len(best) == len(ranked) and len(best) > N_NAMED:
         who = f"All {len(best)} ranked rows"
-    last = best.iloc[-1]
-    apart = f"{who} share first place: {seeds} do not tell them apart"
-    return f"{apart}. Their ratios go from {_with_ratio(lead)} to {_with_ratio(last)}."
+    low, high = number(lead["primary_ratio"]), number(best["primary_ratio"].iloc[-1])
+    n_there = sum(at_floor(row) for _, row in best.iterrows())
+    there = "all" if n_there == len(best) else "none" if not n_there else f"{n_there} of {len(best)}"
+    return f"{who} share first place: {seeds} do not tell them apart (ratios {low} to {high}, {there} at the floor)."
 
 
 def _cheapest(best: pd.DataFrame) -> str:
@@ -124,8 +129,8 @@ def _cheapest(best: pd.DataFrame) -> str:
     price = f"{number(row[DRAW])} gradient equivalents" if row[DRAW] else "no evaluation of the density"
     time = f"{number(row['microseconds_per_effective_draw'])} µs"
     if len(best) == 1:
-        return f"A draw of it costs {price} and {time}."
-    return f"Cheapest of them per draw is {_with_ratio(row)}: {price} and {time}."
+        return f"A draw of it costs {price}, {time}."
+    return f"Cheapest of them per draw is {_with_ratio(row)}: {price}, {time}."
 
 
 def _pays(best: pd.DataFrame) -> str:
@@ -138,5 +143,8 @@ def _pays(best: pd.DataFrame) -> str:
     name = [str(known["sampler"][k]) for k, _ in steps]
     if len(steps) == 1:
         return f"With training and warm-up counted, {name[0]} costs least of them for any number of draws."
-    turns = [f"{name[i]} from {number(steps[i][1])} draws" for i in range(1, len(steps))]
-    return f"Training or warm-up pays: of {', '.join(turns)}; for fewer draws {name[0]} costs least in total."
+    later = "".join(f", from {number(n)} draws {name[i]}" for i, (_, n) in enumerate(steps) if i > 1)
+    return (
+        f"Training or warm-up pays from {number(steps[1][1])} draws: then {name[1]} costs least in total{later}; "
+        f"for fewer draws {name[0]} does."
+    )

@@ -20,7 +20,8 @@ from .truth import TruthSource
 Array = npt.NDArray[np.float64]
 REGIONS = (0.99, 0.9, 0.5)  # highest-density regions drawn behind the draws, widest first
 SIDE = 256  # units of a panel: enough for a picture of 150 pixels, and a point takes seven characters
-N_DOTS = 400  # draws per panel
+N_DOTS = 400  # draws per panel, and fewer
+MAX_DOTS = 180_000  # where this is their number on the page, about a megabyte
 N_TRUTH = 4_000  # draws of the law that fix limits and regions
 N_GRID = 140
 
@@ -63,19 +64,22 @@ def panels_of(store: Path | str, results: Results) -> list[Panels]:
     """Panels of every target in the plane that has draws of its law, of the first seed."""
     directory, plan = Store(store), results.plan
     first_seed = min((run.seed for run in plan.runs), default=0)
+    first_runs = {run.target_label: run for run in reversed(plan.runs)}
+    targets = {label: TARGETS.get(run.target, **run.target_parameters) for label, run in first_runs.items()}
+    n_panels = len({run.cell[:2] for run in plan.runs if targets[run.target_label].dim == 2})
+    n_dots = min(N_DOTS, MAX_DOTS // max(1, n_panels))
     found = []
     for label in dict.fromkeys(run.target_label for run in plan.runs):
-        run = next(run for run in plan.runs if run.target_label == label)
-        target = TARGETS.get(run.target, **run.target_parameters)
+        target = targets[label]
         truth = _truth(target)
         if truth is None:
             continue
         cells = {
-            run.sampler_label: first_draws(directory, record, problem, N_DOTS)
+            run.sampler_label: first_draws(directory, record, problem, n_dots)
             for run, record, problem in results.stored
             if run.target_label == label and run.seed == first_seed
         }
-        found.append(panels_over(label, target, truth, cells))
+        found.append(panels_over(label, target, truth, cells, n_dots))
     return found
 
 
@@ -84,7 +88,9 @@ def _truth(target: Target) -> torch.Tensor | None:
     return TruthSource(target).samples(N_TRUTH, seed=0) if target.dim == 2 else None
 
 
-def panels_over(label: str, target: Target, truth: torch.Tensor, cells: dict[str, Array | str]) -> Panels:
+def panels_over(
+    label: str, target: Target, truth: torch.Tensor, cells: dict[str, Array | str], n_dots: int = N_DOTS
+) -> Panels:
     """Panels of one target in the plane.
 
     Args:
@@ -92,9 +98,10 @@ def panels_over(label: str, target: Target, truth: torch.Tensor, cells: dict[str
         target: its density is drawn as highest-density regions.
         truth: draws of its law, shape ``(n, 2)``.
         cells: per row its draws ``(n, 2)``, or the sentence that says why there are none.
+        n_dots: draws of the law in the first panel.
     """
     bounds = limits(truth.numpy())
-    shown: dict[str, Array | str] = {"exact draws": truth[:N_DOTS].numpy(), **cells}
+    shown: dict[str, Array | str] = {"exact draws": truth[:n_dots].numpy(), **cells}
     panels = [
         Panel(name, reason=draws) if isinstance(draws, str) else Panel(name, *_dots(draws, bounds))
         for name, draws in shown.items()

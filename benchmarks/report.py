@@ -1,4 +1,4 @@
-"""The files of a leaderboard: CSV, Markdown and provenance."""
+"""The files of a leaderboard: CSV, Markdown, HTML and provenance."""
 
 from pathlib import Path
 
@@ -7,13 +7,15 @@ import pandas as pd
 from .kpis import kpis
 from .leaderboard import Results, collect, provenance, throughput
 from .markdown import markdown
+from .page import certificates_of, page
+from .panels import panels_of
 from .store import write_json, write_text
 
 
 def write_leaderboard(
     store: Path | str, to: Path, *, metrics: pd.DataFrame | None = None, device: str = "cpu"
 ) -> Results:
-    """Write leaderboard.csv and .md, overall.csv, kpis.csv, metrics.csv, costs.csv and provenance.json into ``to``.
+    """Write leaderboard.html, .md and .csv, overall, kpis, metrics, costs (.csv) and provenance.json into ``to``.
 
     Where the suite measured draws over batch sizes, also throughput.csv. The same store gives the same bytes.
 
@@ -36,5 +38,7 @@ def write_leaderboard(
     for name, table in tables.items():
         write_text(to / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
     write_text(to / "leaderboard.md", markdown(results))
+    html = page(results, panels_of(store, results), certificates_of(results.plan))
+    write_text(to / "leaderboard.html", html)
     write_json(to / "provenance.json", provenance(results.plan, results.records))
     return results

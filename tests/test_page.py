@@ -1,0 +1,274 @@
+"""The page: everything on it, nothing loaded, nothing of a name or a message alive, the same bytes every time."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from samplerbench.benchmarks.fronts import front
+from samplerbench.benchmarks.in_words import envelope, in_words, letters, names, number
+from samplerbench.benchmarks.leaderboard import Results, collect
+from samplerbench.benchmarks.page import certificates_of, page
+from samplerbench.benchmarks.panels import Panels, panels_of
+from samplerbench.benchmarks.plan import Suite
+from samplerbench.benchmarks.report import write_leaderboard
+
+Run = Callable[[Suite, Path], None]
+EVIL = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(2)>',
+    "</style></svg>{{ 7 * 7 }}\x02b\x03",
+    "it's & so <b>",
+)
+VOID = {"meta", "link", "input", "br", "img"}
+
+
+class Reader(HTMLParser):
+    """Collects tags, and complains where one is closed that is not the one opened last."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if len(dict(attrs)) != len(attrs):
+            self.wrong.append(f"{tag} has an attribute twice")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(f"</{tag}> at {self.getpos()}")
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def read(html: str) -> Reader:
+    reader = Reader()
+    reader.feed(html)
+    reader.close()
+    return reader
+
+
+def whole(store: Path) -> tuple[Results, list[Panels], str]:
+    results = collect(store)
+    panels = panels_of(store, results)
+    return results, panels, page(results, panels, certificates_of(results.plan))
+
+
+@pytest.fixture
+def store(make_suite: Callable[..., Suite], run_here: Run, tmp_path: Path) -> Path:
+    run_here(make_suite("not", "raise", "diverge", seeds=3), tmp_path / "store")
+    return tmp_path / "store"
+
+
+def test_the_page_is_well_formed_and_every_id_is_there_once(store: Path) -> None:
+    reader = read(whole(store)[2])
+    assert reader.wrong == []
+    assert reader.open == []
+    ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    links = {str(a["href"])[1:] for tag, a in reader.tags if str(a.get("href", "")).startswith("#")}
+    assert links <= set(ids)
+
+
+def test_nothing_is_loaded_and_only_our_own_script_may_run(store: Path) -> None:
+    html = whole(store)[2]
+    for tag, attributes in read(html).tags:
+        assert tag not in {"iframe", "object", "embed", "base", "form"}
+        for name, value in attributes.items():
+            assert not name.startswith("on"), (tag, name)
+            assert name != "src"
+            if name in {"href", "xlink:href"}:
+                assert str(value).startswith(("#", "data:,")), value
+    assert "url(" not in html
+    assert "@import" not in html
+    assert "default-src 'none'" in html
+
+
+def test_names_and_messages_are_inert(make_suite: Callable[..., Suite], run_here: Run, tmp_path: Path) -> None:
+    suite = make_suite("not", "raise", "diverge")
+    samplers = tuple(dataclasses.replace(item, label=label) for item, label in zip(suite.samplers, EVIL, strict=False))
+    targets = tuple(dataclasses.replace(item, label=EVIL[1]) for item in suite.targets)
+    run_here(dataclasses.replace(suite, samplers=samplers, targets=targets, description=EVIL[3]), tmp_path)
+    results, panels, _ = whole(tmp_path)
+    board = results.board.assign(reason=EVIL[0], device=EVIL[1], loss=EVIL[2])
+    certificates = {
+        name: dataclasses.replace(found, reason=EVIL[0], source=EVIL[1], verdict=EVIL[3])
+        for name, found in certificates_of(results.plan).items()
+    }
+    reader = read(page(dataclasses.replace(results, board=board), panels, certificates))
+    assert reader.wrong == []
+    assert [tag for tag, _ in reader.tags].count("script") == 1
+    assert "img" not in {tag for tag, _ in reader.tags}
+    assert not any(name.startswith("on") for _, attributes in reader.tags for name in attributes)
+    text = " ".join(reader.texts)
+    assert EVIL[0] in text
+    assert EVIL[1] in text
+    assert "{{ 7 * 7 }}" in text
+
+
+def test_the_same_store_gives_the_same_bytes(store: Path, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        write_leaderboard(store, tmp_path / folder)
+    first, second = ((tmp_path / folder / "leaderboard.html").read_bytes() for folder in ("a", "b"))
+    assert first == second
+    assert first.decode() == whole(store)[2]
+
+
+def test_every_row_has_its_status_its_reason_and_its_draws(store: Path) -> None:
+    reader = read(whole(store)[2])
+    rows = [a for tag, a in reader.tags if tag == "tr" and "data-status" in a]
+    assert [(a["data-name"], a["data-status"]) for a in rows] == [
+        ("not", "ok"),
+        ("raise", "failed"),
+        ("diverge", "diverged"),
+    ]
+    text = " ".join(reader.texts)
+    assert "RuntimeError: the method broke" in text
+    assert "not yet" in text  # the verdict of a target that is not ours
+    assert [a["data-name"] for tag, a in reader.tags if tag == "figure" and "data-name" in a] == ["not"]
+
+
+def test_tables_have_headers_with_scope_and_one_sorted_column(store: Path) -> None:
+    tags = read(whole(store)[2]).tags
+    heads = [a for tag, a in tags if tag == "th"]
+    assert {a["scope"] for a in heads} == {"col", "row"}
+    assert [tag for tag, _ in tags].count("caption") == [tag for tag, _ in tags].count("table")
+
+
+def test_a_large_suite_stays_below_five_megabytes(store: Path) -> None:
+    """15 targets in the plane and 45 rows, with every number there is."""
+    results, panels, _ = whole(store)
+    board = _many(results)
+    plan = results.plan
+    first = plan.runs[0]
+    runs = [
+        dataclasses.replace(first, target_label=str(target), sampler_label=str(sampler))
+        for target, sampler in zip(board["target"], board["sampler"], strict=True)
+    ]
+    large = dataclasses.replace(results, plan=dataclasses.replace(plan, runs=runs), board=board)
+    rng = np.random.default_rng(0)
+    dots = "".join(f"m{x}-{y}h0" for x, y in zip(rng.integers(0, 4, 260), rng.integers(10, 200, 260), strict=True))
+    drawn = [
+        Panels(
+            target=f"target_{k}",
+            regions=panels[0].regions * 2,
+            limits=panels[0].limits,
+            panels=[dataclasses.replace(panels[0].panels[1], name=f"sampler {j}", dots=dots) for j in range(45)],
+        )
+        for k in range(15)
+    ]
+    html = page(large, drawn, certificates_of(large.plan))
+    assert html.count("data-status=") == 15 * 45
+    assert len(html.encode()) < 5_000_000
+
+
+def _many(results: Results) -> pd.DataFrame:
+    row = results.board.iloc[[0]].copy()
+    numbers = [name for name in row if row[name].dtype == float]
+    row[numbers] = row[numbers].fillna(0.123456789)
+    board = pd.concat([row] * (15 * 45), ignore_index=True)
+    k = np.arange(len(board))
+    return board.assign(
+        target=[f"target_{i // 45}" for i in k],
+        sampler=[f"sampler {i % 45}" for i in k],
+        rank=1.0 + k % 45,
+        n_better=k % 45,
+        n_tied=3,
+        n_worse=2,
+        tie_group="abcd",
+        break_even_equivalents_against="another sampler",
+        break_even_seconds_against="another sampler",
+    )
+
+
+def test_the_cheapest_row_changes_where_totals_cross() -> None:
+    assert envelope([0.0, 100.0, 150.0, 90.0], [10.0, 1.0, 0.0, 9.0]) == [(0, 1.0), (1, 100 / 9), (2, 50.0)]
+    assert envelope([5.0, 0.0], [1.0, 1.0]) == [(1, 1.0)]
+    assert envelope([0.0, 0.0], [0.0, 0.0]) == [(0, 1.0)]
+
+
+def ranked(**columns: list[object]) -> pd.DataFrame:
+    n = len(columns["sampler"])
+    known: dict[str, list[object]] = {
+        "rank": [1.0] * n, "loss": [""] * n, "n_seeds": [5] * n, "tie_group": ["a"] * n, "is_best": [True] * n,
+        "sliced_w2_at_floor": [0.0] * n, "fit_gradient_equivalents": [0.0] * n,
+        "gradient_equivalents_per_effective_draw": [1.0] * n, "microseconds_per_effective_draw": [2.0] * n,
+        "primary_ratio": [2.0] * n,
+    }  # fmt: skip
+    return pd.DataFrame({**known, **columns})
+
+
+def test_sentences_say_who_is_first_and_whether_noise_could_have_done_it() -> None:
+    one = ranked(sampler=["A", "B"], is_best=[True, False], tie_group=["a", "b"], primary_ratio=[1.2, 3.0])
+    assert in_words(one)[0] == "A (1.20) is first: beyond noise it is better than every other ranked row (1)."
+    tied = ranked(sampler=["A", "B", "C"], is_best=[True, False, False], tie_group=["ab", "b", "c"])
+    assert in_words(tied)[0] == "A (2) is first, but 5 seeds do not tell it apart from B."
+    both = ranked(sampler=["A", "B"], primary_ratio=[1.1, 1.4], sliced_w2_at_floor=[1.0, 0.2])
+    said = "A and B share first place: 5 seeds do not tell them apart (ratios 1.10 to 1.40, 1 of 2 at the floor)."
+    assert in_words(both)[0] == said
+    alone = ranked(sampler=["A"], rank=[np.nan], n_seeds=[1])
+    assert in_words(alone)[0].startswith("One seed: noise cannot be judged")
+
+
+def test_sentences_say_what_draws_cost_and_when_training_pays() -> None:
+    part = ranked(
+        sampler=["chain", "net"],
+        fit_gradient_equivalents=[0.0, 5_000.0],
+        gradient_equivalents_per_effective_draw=[50.0, 0.0],
+    )
+    _, cost, pays = in_words(part, mark=lambda name: f"<{name}>")
+    assert cost == "Cheapest of them per draw is <net> (2): no evaluation of the density, 2 µs."
+    assert pays.startswith("Training or warm-up pays from 100 draws: then <net> costs least in total")
+    assert pays.endswith("for fewer draws <chain> does.")
+
+
+def test_numbers_and_names_as_people_write_them() -> None:
+    values = [0.0, 1.0, 1.3, 12.34, 1_234.0, 4_092_979.0, 0.00123, 1.2e-4, np.inf, np.nan]
+    assert [number(value) for value in values] == [
+        "0", "1", "1.30", "12.3", "1,230", "4.09e6", "0.00123", "1.20e-4", "∞", "–",
+    ]  # fmt: skip
+    assert names(["A"]) == "A"
+    assert names([*"ABCDEFGH"]) == "A, B, C, D, E and 3 more"
+    assert letters("ab(53)") == {"a", "b", "(53)"}
+
+
+def test_the_front_is_what_none_is_cheaper_and_better_than() -> None:
+    part = ranked(sampler=[*"ABCD"], primary_ratio=[2.0, 1.5, 1.8, 1.0])
+    found = front(part, pd.Series([0.0, 10.0, 100.0, 1_000.0]), "cost")
+    assert found is not None
+    assert [mark.name for mark in found.marks if mark.on_front] == ["A", "B", "D"]
+    assert found.summary.endswith("A (2), B (1.50), D (1)")
+    heights = {mark.name: mark.y for mark in found.marks}
+    assert heights["A"] < heights["C"] < heights["B"] < heights["D"] == found.floor
+    assert front(part, pd.Series([np.nan] * 4), "cost") is None
+
+
+def test_dots_are_the_draws_within_a_unit(store: Path) -> None:
+    _, (drawn,), html = whole(store)
+    law, row = drawn.panels[0], drawn.panels[1]
+    (low, high), _ = drawn.limits
+    assert row.name == "not"
+    steps = [(int(dx), int(dy)) for dx, dy in re.findall(r"m(-?\d+) ?(-?\d+)h0", row.dots)]
+    points = np.cumsum(steps, axis=0)
+    assert len(points) + row.n_outside <= 200
+    assert points.min() >= 0
+    assert points.max() <= 256
+    x = low + points[:, 0] / 256 * (high - low)
+    assert abs(x.mean()) < 5 / np.sqrt(200)
+    assert law.name == "exact draws"
+    assert row.dots in html
