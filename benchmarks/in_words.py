@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from .ranks import MIN_SEEDS, PRIMARY
@@ -61,8 +60,7 @@ def envelope(fit: Sequence[float], draw: Sequence[float]) -> list[tuple[int, flo
     Returns:
         Pairs of a row and the number of draws from which it is cheapest; the first is cheapest from one draw on.
     """
-    total = np.add(fit, draw)
-    current = int(np.lexsort((draw, total))[0])
+    current = min(range(len(fit)), key=lambda k: (fit[k] + draw[k], draw[k]))
     steps = [(current, 1.0)]
     while True:
         later = [k for k in range(len(fit)) if draw[k] < draw[current]]
@@ -87,7 +85,7 @@ def letters(tie_group: str) -> set[str]:
 
 def _unranked(part: pd.DataFrame) -> str:
     if part["primary_ratio"].notna().any():
-        row = part.loc[part["primary_ratio"].idxmin()]
+        row = part.sort_values("primary_ratio", kind="stable").iloc[0]
         why = "One seed" if (part["n_seeds"] < MIN_SEEDS).all() else "Too few whole rows"
         return f"{why}: noise cannot be judged, so nothing is ranked. The lowest ratio has {_with_ratio(row)}."
     return "Nothing is ranked here: no row has a value and a floor in all of its runs."

@@ -9,37 +9,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
 
+import numpy as np
 import pandas as pd
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..metrics.base import METRICS
 from ..targets.base import TARGETS
 from .catalogue import NOT_YET, describe, facts_of, log_z_text
 from .costs import COSTS
 from .fronts import Front, front
-from .in_words import at_floor, in_words, letters, number
+from .in_words import in_words, letters, number
 from .leaderboard import Results, provenance
 from .markdown import places
+from .page_cells import (
+    BAR,
+    COST_COLUMNS,
+    PAYS,
+    Bar,
+    Cell,
+    Column,
+    bars,
+    cost_cell,
+    metric_cell,
+    metric_column,
+    pays_cells,
+    ratio_cell,
+    sort_value,
+)
 from .panels import Panels
-from .ranks import PRIMARY, friedman
+from .ranks import friedman
 from .store import Plan
 
-CHIEF = ("sliced_w2", "mode_tv", "modes_found", "mmd2")  # metrics shown at first; the others are a click away
-COST_COLUMNS = {  # title, what it is, whether it is shown at first
-    "fit_gradient_equivalents": ("paid once, eq.", "Gradient equivalents of training, adaptation and warm-up.", True),
-    "gradient_equivalents_per_effective_draw": (
-        "per draw, eq.", "Gradient equivalents per effective draw, after what is paid once.", True,
-    ),
-    "fit_seconds": ("paid once, s", "Seconds of training, adaptation and warm-up.", True),
-    "microseconds_per_effective_draw": ("per draw, µs", "Microseconds per effective draw.", True),
-    "best_microseconds_per_draw": ("per draw, best batch, µs", "Microseconds per draw in the best batch.", False),
-    "peak_memory_mb": ("memory, MB", "Peak memory of the worker.", False),
-}  # fmt: skip
 NAME = re.compile("\x02(.*?)\x03", flags=re.DOTALL)
-BAR = 110  # width of the bar of a ratio
 
 
 @dataclass(frozen=True)
@@ -55,37 +57,6 @@ class Certificate:
     verdict: str
     reason: str
     source: str
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the tables of targets: class of its cells, title, what it means, whether it is shown at first."""
-
-    key: str
-    title: str
-    help: str
-    is_shown: bool
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A number: text, what follows it in small print, value to sort by, lines shown on hover and focus."""
-
-    text: str
-    note: str = ""
-    sort: str = ""
-    tip: str = ""
-    is_at_floor: bool = False
-
-
-@dataclass(frozen=True)
-class Bar:
-    """Place of a ratio and its interval on a logarithmic axis, in units of the drawing; nan is not drawn."""
-
-    x: float
-    low: float
-    high: float
-    floor: float
 
 
 @dataclass(frozen=True)
@@ -155,7 +126,8 @@ def page(results: Results, panels: Sequence[Panels], certificates: dict[str, Cer
         panels: of the targets in the plane, see ``panels.panels_of``.
         certificates: of every target by its label, see ``certificates_of``.
     """
-    board, plan = results.board, results.plan
+    plan = results.plan
+    board = _without_gaps(results.board)
     drawn = {part.target: part for part in panels}
     sections = [
         _section(k, str(target), part, results, certificates[str(target)], drawn.get(str(target)))
@@ -184,6 +156,20 @@ def page(results: Results, panels: Sequence[Panels], certificates: dict[str, Cer
     return html.encode("utf-8", "replace").decode()
 
 
+def _without_gaps(board: pd.DataFrame) -> pd.DataFrame:
+    """The board with numbers where there may be numbers: no metric that ranks leaves whole columns of nothing."""
+    board = board.copy()
+    for name in board:
+        is_number = str(name).startswith(("primary_", "rank", "n_better", "n_tied", "n_worse", "break_even_", "bias_"))
+        if is_number and not str(name).endswith("_against"):
+            board[name] = pd.to_numeric(board[name])
+    for name in ("development", "is_best"):
+        board[name] = [value is True or value == np.True_ for value in board[name]]
+    for name in ("tie_group", "loss", "reason"):
+        board[name] = [value if isinstance(value, str) else "" for value in board[name]]
+    return board
+
+
 @cache
 def _environment() -> Environment:
     return Environment(
@@ -201,27 +187,27 @@ def _section(
     part = part.sort_values(["rank", "primary_ratio"], kind="stable", na_position="last")
     names = [name for name in dict.fromkeys(results.metrics["metric"]) if part[f"{name}_mean"].notna().any()]
     costs = [name for name in COST_COLUMNS if part[name].notna().any()]
-    bars = _bars(part)
+    drawn = bars(part)
     n_samples = max(run.n_samples for run in results.plan.runs if run.target_label == target)
     rows = [
         Row(
             name=str(row["sampler"]),
             place=places(row).removesuffix(row["tie_group"]).strip().replace("-", "–"),
             tie_letters=sorted(letters(row["tie_group"])),
-            rank=_sort(row["rank"]),
+            rank=sort_value(row["rank"]),
             is_best=bool(row["is_best"]),
             status=str(row["status"]),
             n_runs=f"{row['n_ok']}/{row['n_seeds']}",
             loss=str(row["loss"] or ""),
-            ratio=_ratio(row),
+            ratio=ratio_cell(row),
             bar=bar,
             cells=[
-                *(_metric(row, name) for name in names),
-                *(_cost(row[name], name) for name in costs),
-                *_pays(row),
+                *(cost_cell(row[name], name) for name in costs),
+                *pays_cells(row),
+                *(metric_cell(row, name) for name in names),
             ],
         )
-        for bar, (_, row) in zip(bars, part.iterrows(), strict=True)
+        for bar, (_, row) in zip(drawn, part.iterrows(), strict=True)
     ]
     return Section(
         id=f"target-{k}",
@@ -230,9 +216,9 @@ def _section(
         sentences=[NAME.split(sentence) for sentence in in_words(part, mark=lambda name: f"\x02{name}\x03")],
         certificate=certificate,
         columns=[
-            *(_metric_column(name) for name in names),
             *(Column(f"c-{list(COSTS).index(name)}", *COST_COLUMNS[name]) for name in costs),
-            *_PAYS,
+            *PAYS,
+            *(metric_column(name) for name in names),
         ],
         rows=rows,
         reasons=[
@@ -243,114 +229,6 @@ def _section(
         fronts=_fronts(part, n_samples),
         panels=panels,
     )
-
-
-def _metric_column(name: str) -> Column:
-    known = name in METRICS.names()
-    summary = METRICS.entry(name).summary if known else "Comes with another metric; no floor of its own."
-    judges = " One of the two metrics that decide places." if name in PRIMARY else ""
-    return Column(f"m-{re.sub('[^a-z0-9]', '-', name.lower())}", name, summary + judges, name in CHIEF)
-
-
-_PAYS = [
-    Column(
-        "p-equivalents", "pays from, draws",
-        "Number of draws from which the row costs fewer gradient equivalents, training included, than the cheapest row "
-        "whose quality is no worse.", True,
-    ),
-    Column("p-seconds", "pays from, by time", "The same, counted in seconds on the machine of the runs.", False),
-    Column(
-        "p-bias", "bias shows at, draws",
-        "Number of draws at which the bias of the row is as large as the noise of exact draws.", False,
-    ),
-]  # fmt: skip
-
-
-def _sort(value: float) -> str:
-    """What the script sorts by: empty where there is nothing."""
-    return "" if math.isnan(value) else f"{value:.6g}".replace("inf", "Infinity")
-
-
-def _metric(row: "pd.Series[Any]", name: str) -> Cell:
-    value, ratio = row[f"{name}_mean"], row[f"{name}_ratio"]
-    if math.isnan(value):
-        return Cell("–")
-    lines = [f"{name}: {number(value, 4)}"]
-    if not math.isnan(row[f"{name}_low"]):
-        lines.append(f"95% interval {number(row[f'{name}_low'])} to {number(row[f'{name}_high'])}")
-    if not math.isnan(ratio):
-        lines.append(
-            f"floor {number(row[f'{name}_floor'])}; {number(ratio)} times the floor; z {number(row[f'{name}_z'])}"
-        )
-        lines.append(f"at the floor in {100 * row[f'{name}_at_floor']:.0f}% of the runs")
-    is_at_floor = bool(row[f"{name}_at_floor"] >= 0.5)
-    note = "" if math.isnan(ratio) else f"{number(ratio, 2)}×"
-    return Cell(number(value), note, _sort(value), "\n".join(lines), is_at_floor)
-
-
-def _ratio(row: "pd.Series[Any]") -> Cell:
-    ratio = row["primary_ratio"]
-    if math.isnan(ratio):
-        return Cell("–", tip=str(row["loss"] or row["reason"] or "not every run has a value and a floor"))
-    lines = [f"{number(ratio)} times the floor of exact draws"]
-    if not math.isnan(row["primary_low"]):
-        interval = f"{number(row['primary_low'])} to {number(row['primary_high'])}"
-        lines.append(f"95% interval {interval}, {row['n_seeds']} seeds")
-    lines += [
-        f"{name}: {number(row[f'{name}_ratio'])} times its floor {number(row[f'{name}_floor'])}"
-        for name in PRIMARY
-        if f"{name}_ratio" in row and not math.isnan(row[f"{name}_ratio"])
-    ]
-    if not math.isnan(row["rank"]):
-        counts = (int(row["n_better"]), int(row["n_tied"]), int(row["n_worse"]))
-        lines.append("better rows: {}, not told apart: {}, worse: {}".format(*counts))
-    return Cell(number(ratio), "", _sort(ratio), "\n".join(lines), at_floor(row))
-
-
-def _cost(value: float, name: str) -> Cell:
-    text = "<0.01" if name == "fit_seconds" and 0 < value < 0.01 else number(value)
-    return Cell(text, sort=_sort(value))
-
-
-def _pays(row: "pd.Series[Any]") -> list[Cell]:
-    cells = []
-    for unit in ("equivalents", "seconds"):
-        value, against = row[f"break_even_{unit}"], row[f"break_even_{unit}_against"]
-        if not isinstance(against, str):
-            cells.append(Cell("–", tip="No row of no worse quality to set it against."))
-            continue
-        low, high = (number(row[f"break_even_{unit}_{end}"]) for end in ("low", "high"))
-        lines = [
-            f"against {against}: of no worse quality, cheapest for the draws of a run",
-            f"95% interval {low} to {high}",
-        ]
-        text = "never" if math.isinf(value) else "at once" if value == 0 else number(value)
-        cells.append(Cell(text, f"vs {against}", _sort(value), "\n".join(lines)))
-    shows = row["bias_shows_at"]
-    tip = "Not seen: at the floor in at least half of the runs." if math.isinf(shows) else ""
-    return [*cells, Cell("not seen" if math.isinf(shows) else number(shows), sort=_sort(shows), tip=tip)]
-
-
-def _bars(part: pd.DataFrame) -> list[Bar | None]:
-    """Ratios on one axis per target; intervals end at its borders."""
-    ratios = part["primary_ratio"].dropna()
-    if ratios.empty:
-        return [None] * len(part)
-    low, high = math.log(min(0.8, ratios.min())), math.log(max(2.0, ratios.max()))
-    low, high = low - 0.04 * (high - low), high + 0.04 * (high - low)
-
-    def place(ratio: float) -> float:
-        if math.isnan(ratio):
-            return math.nan
-        share = (math.log(max(ratio, 1e-300)) - low) / (high - low) if math.isfinite(ratio) else 1.0
-        return round(BAR * min(max(share, 0.0), 1.0), 1)
-
-    return [
-        None
-        if math.isnan(row["primary_ratio"])
-        else Bar(place(row["primary_ratio"]), place(row["primary_low"]), place(row["primary_high"]), place(1.0))
-        for _, row in part.iterrows()
-    ]
 
 
 def _fronts(part: pd.DataFrame, n_samples: int) -> list[Front]:
@@ -409,9 +287,11 @@ def _overall(results: Results, sections: Sequence[Section]) -> list[Standing]:
         standings.append(
             Standing(
                 name,
-                Cell(f"{row['mean_rank']:.1f}", sort=_sort(row["mean_rank"]), tip=tip),
+                Cell(f"{row['mean_rank']:.1f}", sort=sort_value(row["mean_rank"]), tip=tip),
                 (interval[0], interval[1], interval[2]),
-                *(str(row[key]) for key in ("n_targets", "n_best", "n_losses")),
+                str(row["n_targets"]),
+                str(row["n_best"]),
+                str(row["n_losses"]),
                 cells,
             )
         )

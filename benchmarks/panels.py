@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -145,7 +146,8 @@ def _units(points: Array, bounds: list[tuple[float, float]]) -> npt.NDArray[np.i
     low, high = np.transpose(bounds)
     x = (points - low) / (high - low) * SIDE
     x[:, 1] = SIDE - x[:, 1]
-    return np.rint(x).astype(np.int64)
+    units: npt.NDArray[np.int64] = np.rint(x).astype(np.int64)
+    return units
 
 
 def _dots(draws: Array, bounds: list[tuple[float, float]]) -> tuple[str, int]:
@@ -168,10 +170,11 @@ def _regions(target: Target, truth: torch.Tensor, bounds: list[tuple[float, floa
     axes = [torch.linspace(low, high, N_GRID, dtype=torch.float64) for low, high in bounds]
     log_prob = target.log_prob(torch.stack(torch.meshgrid(*axes, indexing="xy"), dim=-1)).numpy()
     finite = np.maximum(np.nan_to_num(log_prob, nan=-np.inf), -1e300)
-    contours = contour_generator(*(axis.numpy() for axis in axes), finite, fill_type=FillType.OuterOffset)
+    contours = contour_generator(axes[0].numpy(), axes[1].numpy(), finite, fill_type=FillType.OuterOffset)
     paths = []
     for level in region_levels(target, truth):
-        outlines, offsets = contours.filled(float(level), float(max(finite.max(), level)) + 1.0)
+        # of the types that other fills have, this one is two lists: outlines, and where their rings end
+        outlines, offsets = cast("tuple[Any, Any]", contours.filled(level, max(finite.max(), level) + 1.0))
         paths.append("".join(_outlines(points, cuts, bounds) for points, cuts in zip(outlines, offsets, strict=True)))
     return paths
 

@@ -143,6 +143,17 @@ def test_every_row_has_its_status_its_reason_and_its_draws(store: Path) -> None:
     assert [a["data-name"] for tag, a in reader.tags if tag == "figure" and "data-name" in a] == ["not"]
 
 
+def test_a_suite_without_the_metrics_that_rank_has_a_page(
+    make_suite: Callable[..., Suite], run_here: Run, tmp_path: Path
+) -> None:
+    run_here(make_suite("not", "raise", metrics=["energy_w1"], seeds=2), tmp_path)
+    reader = read(whole(tmp_path)[2])
+    text = " ".join(reader.texts)
+    assert "Nothing is ranked here" in text
+    assert re.findall(r".{20}\bnan\b.{20}", text) == []
+    assert not any("best" in str(a.get("class")).split() for tag, a in reader.tags if tag in {"tr", "td"})
+
+
 def test_tables_have_headers_with_scope_and_one_sorted_column(store: Path) -> None:
     tags = read(whole(store)[2]).tags
     heads = [a for tag, a in tags if tag == "th"]
