@@ -185,7 +185,8 @@ def _section(
     k: int, target: str, part: pd.DataFrame, results: Results, certificate: Certificate, panels: Panels | None
 ) -> Section:
     part = part.sort_values(["rank", "primary_ratio"], kind="stable", na_position="last")
-    names = [name for name in dict.fromkeys(results.metrics["metric"]) if part[f"{name}_mean"].notna().any()]
+    known = {name: f"m{k}" for k, name in enumerate(dict.fromkeys(results.metrics["metric"]))}
+    names = [name for name in known if part[f"{name}_mean"].notna().any()]
     costs = [name for name in COST_COLUMNS if part[name].notna().any()]
     drawn = bars(part)
     n_samples = max(run.n_samples for run in results.plan.runs if run.target_label == target)
@@ -216,9 +217,9 @@ def _section(
         sentences=[NAME.split(sentence) for sentence in in_words(part, mark=lambda name: f"\x02{name}\x03")],
         certificate=certificate,
         columns=[
-            *(Column(f"c-{list(COSTS).index(name)}", *COST_COLUMNS[name]) for name in costs),
+            *(Column(f"c{list(COSTS).index(name)}", *COST_COLUMNS[name]) for name in costs),
             *PAYS,
-            *(metric_column(name) for name in names),
+            *(metric_column(known[name], name) for name in names),
         ],
         rows=rows,
         reasons=[

@@ -1,7 +1,6 @@
 """Cells of the page's tables: a number as text, what it is sorted by, and what is said of it on hover and focus."""
 
 import math
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,23 +61,23 @@ class Bar:
     floor: float
 
 
-def metric_column(name: str) -> Column:
+def metric_column(key: str, name: str) -> Column:
     """The column of a metric; those of ``CHIEF`` are shown at first."""
     known = name in METRICS.names()
     summary = METRICS.entry(name).summary if known else "Comes with another metric; no floor of its own."
     judges = " One of the two metrics that decide places." if name in PRIMARY else ""
-    return Column(f"m-{re.sub('[^a-z0-9]', '-', name.lower())}", name, summary + judges, name in CHIEF)
+    return Column(key, name, summary + judges, name in CHIEF)
 
 
 PAYS = [
     Column(
-        "p-equivalents", "pays from, draws",
+        "pe", "pays from, draws",
         "Number of draws from which the row costs fewer gradient equivalents, training included, than the cheapest row "
         "whose quality is no worse.", True,
     ),
-    Column("p-seconds", "pays from, by time", "The same, counted in seconds on the machine of the runs.", False),
+    Column("ps", "pays from, by time", "The same, counted in seconds on the machine of the runs.", False),
     Column(
-        "p-bias", "bias shows at, draws",
+        "pb", "bias shows at, draws",
         "Number of draws at which the bias of the row is as large as the noise of exact draws.", False,
     ),
 ]  # fmt: skip
@@ -94,17 +93,15 @@ def metric_cell(row: "pd.Series[Any]", name: str) -> Cell:
     value, ratio = row[f"{name}_mean"], row[f"{name}_ratio"]
     if math.isnan(value):
         return Cell("–")
-    lines = [f"{name}: {number(value, 4)}"]
+    said = []  # short: there are ten thousand of them on a large page
     if not math.isnan(row[f"{name}_low"]):
-        lines.append(f"95% interval {number(row[f'{name}_low'])} to {number(row[f'{name}_high'])}")
+        said.append(f"95%: {number(row[f'{name}_low'])} to {number(row[f'{name}_high'])}")
     if not math.isnan(ratio):
-        lines.append(
-            f"floor {number(row[f'{name}_floor'])}; {number(ratio)} times the floor; z {number(row[f'{name}_z'])}"
-        )
-        lines.append(f"at the floor in {100 * row[f'{name}_at_floor']:.0f}% of the runs")
+        said.append(f"floor {number(row[f'{name}_floor'])}, z {number(row[f'{name}_z'], 2)}")
+        said.append(f"at the floor: {100 * row[f'{name}_at_floor']:.0f}% of runs")
     is_at_floor = bool(row[f"{name}_at_floor"] >= 0.5)
     note = "" if math.isnan(ratio) else f"{number(ratio, 2)}×"
-    return Cell(number(value), note, sort_value(value), "\n".join(lines), is_at_floor)
+    return Cell(number(value), note, sort_value(value), "\n".join(said), is_at_floor)
 
 
 def ratio_cell(row: "pd.Series[Any]") -> Cell:

@@ -14,7 +14,7 @@ from samplerbench.benchmarks.fronts import front
 from samplerbench.benchmarks.in_words import envelope, in_words, letters, names, number
 from samplerbench.benchmarks.leaderboard import Results, collect
 from samplerbench.benchmarks.page import certificates_of, page
-from samplerbench.benchmarks.panels import Panels, panels_of
+from samplerbench.benchmarks.panels import MAX_DOTS, Panels, panels_of
 from samplerbench.benchmarks.plan import Suite
 from samplerbench.benchmarks.report import write_leaderboard
 
@@ -162,7 +162,7 @@ def test_tables_have_headers_with_scope_and_one_sorted_column(store: Path) -> No
 
 
 def test_a_large_suite_stays_below_five_megabytes(store: Path) -> None:
-    """15 targets in the plane and 45 rows, with every number there is."""
+    """15 targets in the plane and 45 rows, with 16 metrics and every number there is."""
     results, panels, _ = whole(store)
     board = _many(results)
     plan = results.plan
@@ -171,9 +171,12 @@ def test_a_large_suite_stays_below_five_megabytes(store: Path) -> None:
         dataclasses.replace(first, target_label=str(target), sampler_label=str(sampler))
         for target, sampler in zip(board["target"], board["sampler"], strict=True)
     ]
-    large = dataclasses.replace(results, plan=dataclasses.replace(plan, runs=runs), board=board)
-    rng = np.random.default_rng(0)
-    dots = "".join(f"m{x}-{y}h0" for x, y in zip(rng.integers(0, 4, 260), rng.integers(10, 200, 260), strict=True))
+    metrics = pd.DataFrame({"metric": [f"some_metric_{k}" for k in range(16)]})
+    large = dataclasses.replace(results, plan=dataclasses.replace(plan, runs=runs), board=board, metrics=metrics)
+    rng, n_dots = np.random.default_rng(0), MAX_DOTS // (15 * 45)
+    dots = "".join(
+        f"m{x}-{y}h0" for x, y in zip(rng.integers(0, 4, n_dots), rng.integers(10, 200, n_dots), strict=True)
+    )
     drawn = [
         Panels(
             target=f"target_{k}",
@@ -193,6 +196,9 @@ def _many(results: Results) -> pd.DataFrame:
     numbers = [name for name in row if row[name].dtype == float]
     row[numbers] = row[numbers].fillna(0.123456789)
     board = pd.concat([row] * (15 * 45), ignore_index=True)
+    parts = ("mean", "low", "high", "floor", "ratio", "z", "at_floor")
+    extra = {f"some_metric_{j}_{part}": 0.123456789 for j in range(16) for part in parts}
+    board = pd.concat([board, pd.DataFrame(extra, index=board.index)], axis=1)
     k = np.arange(len(board))
     return board.assign(
         target=[f"target_{i // 45}" for i in k],

@@ -120,9 +120,10 @@ def test_columns_come_and_go(page: Any) -> None:
     head = button(page, "energy_w1")
     assert not head.is_displayed()
     page.find_element(By.CSS_SELECTOR, "#columns summary").click()
-    page.find_element(By.CSS_SELECTOR, "#columns input[value='m-energy-w1']").click()
+    box = page.find_element(By.XPATH, "//*[@id='columns']//label[contains(., 'energy_w1')]/input")
+    box.click()
     assert head.is_displayed()
-    page.find_element(By.CSS_SELECTOR, "#columns input[value='m-energy-w1']").click()
+    box.click()
     assert not head.is_displayed()
 
 
