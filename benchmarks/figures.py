@@ -140,8 +140,6 @@ def throughput_figure(curves: pd.DataFrame) -> Figure:
     return figure
 
 
-
-
 def _background(target: Target) -> tuple[Callable[[Axes], None], Array | str]:
     """How to draw the law behind a panel, and draws of it (or why there are none)."""
     source = TruthSource(target)

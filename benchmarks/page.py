@@ -217,7 +217,7 @@ def _section(
         sentences=[NAME.split(sentence) for sentence in in_words(part, mark=lambda name: f"\x02{name}\x03")],
         certificate=certificate,
         columns=[
-            *(Column(f"c{list(COSTS).index(name)}", *COST_COLUMNS[name]) for name in costs),
+            *(Column(f"c{list[str](COSTS).index(name)}", *COST_COLUMNS[name]) for name in costs),
             *PAYS,
             *(metric_column(known[name], name) for name in names),
         ],
