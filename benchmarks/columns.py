@@ -76,6 +76,34 @@ _EVALUATED = (
     Column("z", "Value less the mean over repeats of exact draws, in their standard deviations"),
     Column("p", "Share of the repeats of exact draws, the value itself added, that are at least as large"),
 )
+_COSTS = (
+    Column("fit_seconds", "Paid once: training, adaptation, burn-in; processor time on a CPU, wall time on a GPU", "s"),
+    Column("draw_seconds", "Of all draws of a run, timed alike", "s"),
+    Column("microseconds_per_draw", "draw_seconds over the number of draws", "µs"),
+    Column("best_microseconds_per_draw", "Time of a draw at the batch size where it is least", "µs"),
+    Column(
+        "microseconds_per_effective_draw", "As microseconds_per_draw, but chains count by their effective size",
+        "µs",
+    ),
+    Column("fit_log_prob", "Points at which fit evaluated the log density", "evaluations"),
+    Column("fit_score", "Points at which fit evaluated the score", "evaluations"),
+    Column("fit_hvp", "Hessian-vector products of fit", "evaluations"),
+    Column("draw_log_prob", "Points at which draw evaluated the log density", "evaluations"),
+    Column("draw_score", "Points at which draw evaluated the score", "evaluations"),
+    Column("draw_hvp", "Hessian-vector products of draw", "evaluations"),
+    Column(
+        "fit_gradient_equivalents",
+        "Evaluations of fit; a score with its log density is 1, a log density alone 0.5, a Hessian-vector "
+        "product 2", "gradient equivalents",
+    ),
+    Column("draw_gradient_equivalents", "Evaluations of draw, counted alike", "gradient equivalents"),
+    Column(
+        "gradient_equivalents_per_effective_draw",
+        "draw_gradient_equivalents over the number of draws, or of chains over their effective size",
+        "gradient equivalents",
+    ),
+    Column("peak_memory_mb", "Peak memory of the worker process; exact on Linux only", "MB"),
+)  # fmt: skip
 _AT_FLOOR = _flag("at_floor", "Whether the value is no worse than the 95% point of exact draws")
 
 TABLES: dict[str, Table] = {
@@ -113,32 +141,7 @@ TABLES: dict[str, Table] = {
             Column(f"{METRIC}_ratio", "ratio of the mean to the floor"),
             Column(f"{METRIC}_z", "mean less that of exact draws, in standard deviations of exact draws"),
             Column(f"{METRIC}_at_floor", "share of the seeds no worse than the 95% point of exact draws"),
-            Column("fit_seconds", "Wall time paid once: training, adaptation, burn-in; mean over seeds", "s"),
-            Column("draw_seconds", "Wall time of all draws of a run; mean over seeds", "s"),
-            Column("microseconds_per_draw", "draw_seconds over the number of draws", "µs"),
-            Column("best_microseconds_per_draw", "Time of a draw at the batch size where it is least", "µs"),
-            Column(
-                "microseconds_per_effective_draw", "As microseconds_per_draw, but chains count by their effective size",
-                "µs",
-            ),
-            Column("fit_log_prob", "Points at which fit evaluated the log density", "evaluations"),
-            Column("fit_score", "Points at which fit evaluated the score", "evaluations"),
-            Column("fit_hvp", "Hessian-vector products of fit", "evaluations"),
-            Column("draw_log_prob", "Points at which draw evaluated the log density", "evaluations"),
-            Column("draw_score", "Points at which draw evaluated the score", "evaluations"),
-            Column("draw_hvp", "Hessian-vector products of draw", "evaluations"),
-            Column(
-                "fit_gradient_equivalents",
-                "Evaluations of fit; a score with its log density is 1, a log density alone 0.5, a Hessian-vector "
-                "product 2", "gradient equivalents",
-            ),
-            Column("draw_gradient_equivalents", "Evaluations of draw, counted alike", "gradient equivalents"),
-            Column(
-                "gradient_equivalents_per_effective_draw",
-                "draw_gradient_equivalents over the number of draws, or of chains over their effective size",
-                "gradient equivalents",
-            ),
-            Column("peak_memory_mb", "Peak memory of the worker process; exact on Linux only", "MB"),
+            *_COSTS,
             _DEVICE,
             _flag("development", "Whether settings of shipped samplers were chosen on this target: not in overall.csv"),
             Column(
@@ -159,7 +162,7 @@ TABLES: dict[str, Table] = {
                 "Number of draws at which the row's bias is as large as the noise of exact draws; inf is never",
                 "draws",
             ),
-            *_break_even("equivalents", "gradient equivalents"), *_break_even("seconds", "wall time"),
+            *_break_even("equivalents", "gradient equivalents"), *_break_even("seconds", "seconds"),
             _text("reason", "Of the first seed with the status that is shown; also a remark on a run that is ok"),
         ),
     ),
@@ -176,13 +179,27 @@ TABLES: dict[str, Table] = {
             _count("n_losses", "Targets on which a run of the row was not ok"),
         ),
     ),
+    "kpis": Table(
+        "one key figure of one sampler on one target, over all seeds",
+        ("target", "sampler", "kpi"),
+        (
+            _TARGET, _SAMPLER,
+            _text("kpi", "Name of the key figure; leaderboard.md defines it"),
+            Column("value", "Its value", "of the key figure"),
+            _text("text", "The value in words, with what exact draws would give; in brackets how many runs have one"),
+            _text("unit", "Of the value"),
+        ),
+    ),
+    "costs": Table(
+        "one run that ended its draw", ("target", "sampler", "seed"), (_TARGET, _SAMPLER, _SEED, *_COSTS)
+    ),
     "throughput": Table(
         "one batch size of one run",
         ("target", "sampler", "seed", "batch"),
         (
             _TARGET, _SAMPLER, _SEED, _DEVICE,
             _count("batch", "Draws that were asked for at once", "draws"),
-            Column("microseconds_per_draw", "Wall time over the number of draws", "µs"),
+            Column("microseconds_per_draw", "Seconds over the number of draws", "µs"),
         ),
     ),
     "stability": Table(
