@@ -50,7 +50,7 @@ class BlackjaxMCLMC:
 
     n_chains: int = 16
     energy_variance: float = 5e-4
-    burn_in: int = 1_500
+    burn_in: int = 1_200
     thinning: int = 10
 
     def __post_init__(self) -> None:
