@@ -193,6 +193,20 @@ TABLES: dict[str, Table] = {
     "costs": Table(
         "one run that ended its draw", ("target", "sampler", "seed"), (_TARGET, _SAMPLER, _SEED, *_COSTS)
     ),
+    "budget_curves": Table(
+        "one sampler on one target at one price, over all seeds",
+        ("target", "sampler", "suite"),
+        (
+            _TARGET, _SAMPLER,
+            _text("suite", "Suite whose budget it is"),
+            Column("equivalents", "Spent by fit and draw together; mean over seeds", "gradient equivalents"),
+            Column("seconds", "Of fit and draw together; mean over seeds", "s"),
+            _count("n_seeds", "Seeds that were planned"),
+            Column("ratio", "Geometric mean over seeds of the worse ratio of sliced_w2 and mode_tv"),
+            Column("low", "Lower end of its 95% t-interval, taken in logs"),
+            Column("high", "Upper end of its 95% t-interval, taken in logs"),
+        ),
+    ),
     "throughput": Table(
         "one batch size of one run",
         ("target", "sampler", "seed", "batch"),

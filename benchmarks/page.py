@@ -20,6 +20,7 @@ from .catalogue import NOT_YET, describe, facts_of, log_z_text
 from .costs import COSTS
 from .fronts import Front, front
 from .in_words import in_words, letters, number
+from .kpis import KPI, KPIS
 from .leaderboard import Results, provenance
 from .markdown import places
 from .page_cells import (
@@ -90,6 +91,8 @@ class Section:
     reasons: list[tuple[str, str, str]]
     fronts: list[Front]
     panels: Panels | None
+    key_figures: list[KPI]
+    key_rows: list[tuple[str, list[tuple[str, str]]]]  # sampler; text and sort value of each key figure
 
 
 def certificates_of(plan: Plan) -> dict[str, Certificate]:
@@ -118,21 +121,27 @@ def certificates_of(plan: Plan) -> dict[str, Certificate]:
     return found
 
 
-def page(results: Results, panels: Sequence[Panels], certificates: dict[str, Certificate]) -> str:
+def page(
+    results: Results, panels: Sequence[Panels], certificates: dict[str, Certificate], figures: pd.DataFrame
+) -> str:
     """The HTML page; the same arguments give the same bytes, and it loads nothing.
 
     Args:
         results: see ``leaderboard.collect``.
         panels: of the targets in the plane, see ``panels.panels_of``.
         certificates: of every target by its label, see ``certificates_of``.
+        figures: key figures, see ``kpis.kpis``.
     """
     plan = results.plan
     board = _without_gaps(results.board)
     drawn = {part.target: part for part in panels}
     sections = [
-        _section(k, str(target), part, results, certificates[str(target)], drawn.get(str(target)))
+        _section(
+            k, str(target), part, results, certificates[str(target)], drawn.get(str(target)),
+            figures[figures["target"] == target],
+        )
         for k, (target, part) in enumerate(board.groupby("target", sort=False))
-    ]
+    ]  # fmt: skip
     script = _file("leaderboard.js")
     origin = provenance(plan, results.records)
     html = _environment().get_template("leaderboard.html.jinja").render(
@@ -141,6 +150,7 @@ def page(results: Results, panels: Sequence[Panels], certificates: dict[str, Cer
         overall=_overall(results, sections),
         friedman=friedman(results.places),
         statuses=list(dict.fromkeys(board["status"])),
+        key_figures=[kpi for kpi in KPIS if (figures["kpi"] == kpi.name).any()],
         all_columns=list({column.key: column for section in sections for column in section.columns}.values()),
         origin=origin,
         environments=[sorted(environment.items()) for environment in origin["environments"]],
@@ -182,7 +192,13 @@ def _file(name: str) -> str:
 
 
 def _section(
-    k: int, target: str, part: pd.DataFrame, results: Results, certificate: Certificate, panels: Panels | None
+    k: int,
+    target: str,
+    part: pd.DataFrame,
+    results: Results,
+    certificate: Certificate,
+    panels: Panels | None,
+    figures: pd.DataFrame,
 ) -> Section:
     part = part.sort_values(["rank", "primary_ratio"], kind="stable", na_position="last")
     known = {name: f"m{k}" for k, name in enumerate(dict.fromkeys(results.metrics["metric"]))}
@@ -229,7 +245,19 @@ def _section(
         ],
         fronts=_fronts(part, n_samples),
         panels=panels,
+        key_figures=[kpi for kpi in KPIS if (figures["kpi"] == kpi.name).any()],
+        key_rows=_key_rows(figures, [str(name) for name in part["sampler"]]),
     )
+
+
+def _key_rows(figures: pd.DataFrame, samplers: Sequence[str]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Texts and sort values of the key figures of every sampler, as in ``KPIS``; blank where one is absent."""
+    found = {
+        (row.sampler, row.kpi): (str(row.text), sort_value(float(row.value)))
+        for row in figures[["sampler", "kpi", "text", "value"]].itertuples(index=False)
+    }
+    names = [kpi.name for kpi in KPIS if (figures["kpi"] == kpi.name).any()]
+    return [(sampler, [found.get((sampler, name), ("", "")) for name in names]) for sampler in samplers]
 
 
 def _fronts(part: pd.DataFrame, n_samples: int) -> list[Front]:

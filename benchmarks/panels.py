@@ -22,7 +22,7 @@ Array = npt.NDArray[np.float64]
 REGIONS = (0.99, 0.9, 0.5)  # highest-density regions drawn behind the draws, widest first
 SIDE = 256  # units of a panel: enough for a picture of 150 pixels, and a point takes seven characters
 N_DOTS = 400  # draws per panel, and fewer
-MAX_DOTS = 150_000  # where this is their number on the page, about a megabyte
+MAX_DOTS = 110_000  # where this is their number on the page, some 700 kB
 N_TRUTH = 4_000  # draws of the law that fix limits and regions
 N_GRID = 140
 

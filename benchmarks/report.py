@@ -24,12 +24,13 @@ def write_leaderboard(
         to: directory; made if absent.
     """
     results = collect(store, metrics=metrics, device=device)
+    figures = kpis(results)
     to.mkdir(parents=True, exist_ok=True)
     tables = {
         "leaderboard": results.board,
         "overall": results.overall,
         "metrics": results.metrics,
-        "kpis": kpis(results),
+        "kpis": figures,
         "costs": results.costs,
     }
     curves = throughput(results.stored)
@@ -38,7 +39,7 @@ def write_leaderboard(
     for name, table in tables.items():
         write_text(to / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
     write_text(to / "leaderboard.md", markdown(results))
-    html = page(results, panels_of(store, results), certificates_of(results.plan))
+    html = page(results, panels_of(store, results), certificates_of(results.plan), figures)
     write_text(to / "leaderboard.html", html)
     write_json(to / "provenance.json", provenance(results.plan, results.records))
     return results

@@ -12,6 +12,7 @@ import pytest
 
 from samplerbench.benchmarks.fronts import front
 from samplerbench.benchmarks.in_words import envelope, in_words, letters, names, number
+from samplerbench.benchmarks.kpis import KPIS, kpis
 from samplerbench.benchmarks.leaderboard import Results, collect
 from samplerbench.benchmarks.page import certificates_of, page
 from samplerbench.benchmarks.panels import MAX_DOTS, Panels, panels_of
@@ -66,7 +67,7 @@ def read(html: str) -> Reader:
 def whole(store: Path) -> tuple[Results, list[Panels], str]:
     results = collect(store)
     panels = panels_of(store, results)
-    return results, panels, page(results, panels, certificates_of(results.plan))
+    return results, panels, page(results, panels, certificates_of(results.plan), kpis(results))
 
 
 @pytest.fixture
@@ -110,7 +111,8 @@ def test_names_and_messages_are_inert(make_suite: Callable[..., Suite], run_here
         name: dataclasses.replace(found, reason=EVIL[0], source=EVIL[1], verdict=EVIL[3])
         for name, found in certificates_of(results.plan).items()
     }
-    reader = read(page(dataclasses.replace(results, board=board), panels, certificates))
+    figures = kpis(results).assign(text=EVIL[0])
+    reader = read(page(dataclasses.replace(results, board=board), panels, certificates, figures))
     assert reader.wrong == []
     assert [tag for tag, _ in reader.tags].count("script") == 1
     assert "img" not in {tag for tag, _ in reader.tags}
@@ -154,6 +156,18 @@ def test_a_suite_without_the_metrics_that_rank_has_a_page(
     assert not any("best" in str(a.get("class")).split() for tag, a in reader.tags if tag in {"tr", "td"})
 
 
+def test_key_figures_are_there_with_their_definitions(store: Path) -> None:
+    results, _, html = whole(store)
+    text = " ".join(read(html).texts)
+    figures = kpis(results)
+    assert len(figures) > 0
+    for kpi in KPIS:
+        used = (figures["kpi"] == kpi.name).any()
+        assert (kpi.definition[1:] in text) == used, kpi.name
+    for cell in figures["text"]:
+        assert cell in text
+
+
 def test_tables_have_headers_with_scope_and_one_sorted_column(store: Path) -> None:
     tags = read(whole(store)[2]).tags
     heads = [a for tag, a in tags if tag == "th"]
@@ -186,7 +200,13 @@ def test_a_large_suite_stays_below_five_megabytes(store: Path) -> None:
         )
         for k in range(15)
     ]
-    html = page(large, drawn, certificates_of(large.plan))
+    cells = [
+        (target, sampler, kpi.name, 0.123456789, "12,345 (exact draws 12,345) [4/5 runs]", kpi.unit)
+        for target, sampler in zip(board["target"], board["sampler"], strict=True)
+        for kpi in KPIS
+    ]
+    figures = pd.DataFrame(cells, columns=["target", "sampler", "kpi", "value", "text", "unit"])
+    html = page(large, drawn, certificates_of(large.plan), figures)
     assert html.count("data-status=") == 15 * 45
     assert len(html.encode()) < 5_000_000
 

@@ -45,7 +45,7 @@
     for (const element of all(".front [data-name]")) element.classList.toggle("off", !named(element));
     for (const section of all("section.target")) section.hidden = Boolean(pick.value) && section.id !== pick.value;
     for (const item of all(".short li")) item.hidden = Boolean(pick.value) && item.dataset.section !== pick.value;
-    const rows = all("section.target:not([hidden]) tbody tr");
+    const rows = all("section.target:not([hidden]) tbody tr[data-status]");
     const shown = rows.filter((row) => !row.hidden).length;
     count.textContent = `${shown} of ${rows.length} rows shown`;
     all("table[data-rows]").forEach(rove);
