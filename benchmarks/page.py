@@ -252,10 +252,8 @@ def _section(
 
 def _key_rows(figures: pd.DataFrame, samplers: Sequence[str]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Texts and sort values of the key figures of every sampler, as in ``KPIS``; blank where one is absent."""
-    found = {
-        (row.sampler, row.kpi): (str(row.text), sort_value(float(row.value)))
-        for row in figures[["sampler", "kpi", "text", "value"]].itertuples(index=False)
-    }
+    columns = (figures[name].tolist() for name in ("sampler", "kpi", "text", "value"))
+    found = {(name, kpi): (text, sort_value(value)) for name, kpi, text, value in zip(*columns, strict=True)}
     names = [kpi.name for kpi in KPIS if (figures["kpi"] == kpi.name).any()]
     return [(sampler, [found.get((sampler, name), ("", "")) for name in names]) for sampler in samplers]
 
