@@ -10,6 +10,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import pandas as pd
@@ -89,9 +90,13 @@ def seconds_of(stored: Iterable[Record]) -> pd.DataFrame:
 
 def shipped() -> pd.DataFrame:
     """The table that comes with the package."""
-    with resources.as_file(resources.files(DATA) / FILE) as path:
+    with resources.as_file(_folder() / FILE) as path:
         table = pd.read_csv(path, dtype={"key": str}) if path.is_file() else pd.DataFrame(columns=COLUMNS)
     return table.astype({"seconds": float})
+
+
+def _folder() -> Traversable:
+    return resources.files(DATA)
 
 
 def _records(store: Store) -> list[Record]:
@@ -116,7 +121,7 @@ def main(stores: Sequence[str]) -> None:
     new = seconds_of(record for path in stores for record in _records(Store(path)))
     both = pd.concat([new, shipped()]).drop_duplicates(["key", "target"])
     table = both.sort_values(["sampler", "target", "key"], ignore_index=True)
-    path = Path(str(resources.files(DATA) / FILE))
+    path = Path(str(_folder() / FILE))
     write_text(path, table.to_csv(index=False, float_format="%.4g"))
     print(f"written: {path}, {len(table)} rows, {len(new)} of them new")
 

@@ -36,7 +36,7 @@ def suite(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def shipped_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A table of its own in the place of the shipped one."""
-    monkeypatch.setattr(estimates.resources, "files", lambda package: tmp_path / "data")
+    monkeypatch.setattr(estimates, "_folder", lambda: tmp_path / "data")
     (tmp_path / "data").mkdir()
     return tmp_path / "data" / estimates.FILE
 

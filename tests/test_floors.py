@@ -16,6 +16,7 @@ from samplerbench.benchmarks.truth import TruthSource
 from samplerbench.metrics.base import METRICS
 from samplerbench.targets import Draws, Modes, Moments, derive_generator
 from samplerbench.targets.base import TARGETS, normal
+from samplerbench.targets.datasets import DataFileError
 
 SHIPPED = sorted(
     (
@@ -224,5 +225,8 @@ def test_exact_draws_are_at_the_shipped_floor(file: Path) -> None:
     for metric_name in ("sliced_w2", "moment_bias2", "energy_w1"):
         known = load_floor(name, version, metric_name, METRICS.entry(metric_name).version, 2_000)
         if known is not None:
-            value = METRICS.get(metric_name)(Draws(samples=draws), truth, seed=0)[metric_name]
+            try:
+                value = METRICS.get(metric_name)(Draws(samples=draws), truth, seed=0)[metric_name]
+            except DataFileError as error:
+                pytest.skip(str(error))
             assert value < 2 * known.null[-1]  # twice what 1,000 exact samples reached
