@@ -13,7 +13,7 @@ from ..targets.meter import Meter
 from .base import normal_like
 from .implicit.networks import MLP, Network
 from .implicit.noise import falling_levels
-from .kernels import shortened
+from .kernels import Diverged, shortened
 
 MAX_DEVIATIONS = 5.0
 
@@ -208,8 +208,14 @@ def clipped_variance(values: Tensor) -> Tensor:
     """Variance of ``values``, shape ``(n,)``, in which those far out have a pull that ends (ours).
 
     Values further than five median deviations from the median count by that over their distance: else those few that
-    meet a steep place would decide a step of training.
+    meet a steep place would decide a step of training. Values that are not finite do not count.
+
+    Raises:
+        Diverged: if fewer than two are finite.
     """
+    n, values = len(values), values[values.isfinite()]
+    if len(values) < 2:
+        raise Diverged(f"the log weights of {n - len(values)} of {n} paths are not finite")
     with torch.no_grad():
         distance = (values - values.median()).abs()
         share = (MAX_DEVIATIONS * distance.median() / distance).nan_to_num(nan=1.0).clamp_max(1.0)

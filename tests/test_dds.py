@@ -24,6 +24,7 @@ from samplerbench.samplers.dds_chain import (
 from samplerbench.samplers.descent import Descent
 from samplerbench.samplers.implicit.networks import Network
 from samplerbench.samplers.implicit.trainer import LOOK_EVERY
+from samplerbench.samplers.kernels import Diverged
 from samplerbench.samplers.moves import Moves
 from samplerbench.samplers.replay import Replay
 from samplerbench.targets import Budget, Meter, derive_generator
@@ -322,6 +323,9 @@ def test_values_far_from_the_median_count_by_the_limit_over_their_distance() -> 
     expected = (share * (values - mean).square()).sum() / 4
     assert math.isclose(clipped_variance(values).item(), expected.item())
     assert math.isclose(clipped_variance(values[:4]).item(), values[:4].var().item())
+    assert clipped_variance(torch.cat([values, values.new_tensor([-math.inf, math.nan])])) == clipped_variance(values)
+    with pytest.raises(Diverged, match="2 of 3 paths"):
+        clipped_variance(values.new_tensor([-math.inf, 1.0, math.nan]))
 
 
 # Training

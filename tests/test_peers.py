@@ -4,7 +4,9 @@ The shared contract is in ``test_sampler_contract``.
 """
 
 import importlib.metadata
+import importlib.util
 import math
+import subprocess
 import sys
 from typing import Any
 
@@ -19,6 +21,7 @@ from samplerbench.benchmarks.plan import make_plan, parse_suite
 from samplerbench.benchmarks.run import execute
 from samplerbench.benchmarks.sampler_subject import unweighted
 from samplerbench.samplers import NotApplicableError
+from samplerbench.samplers.ais import effective_size
 from samplerbench.samplers.peers.blackjax_smc import log_z_of
 from samplerbench.samplers.peers.boundary import Boundary, finite_starts
 from samplerbench.samplers.peers.dynesty_nested import choose
@@ -158,11 +161,36 @@ def test_pyro_pays_what_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nutpie_pays_what_it_counts() -> None:
-    meter, _, draws = run("nutpie_nuts", targets.get("gaussian2"), 100, n_chains=2, burn_in=100)
-    counts, n_leapfrog = meter.counts["draw"], draws.diagnostics["n_leapfrog"]
-    assert counts.log_prob == counts.score + 2  # starts are looked at first
-    assert isinstance(n_leapfrog, int)
-    assert 0 <= counts.score - n_leapfrog <= 2 * 40  # the start of every chain, and the search for its first step
+    def gap(n_samples: int) -> float:
+        meter, _, draws = run("nutpie_nuts", targets.get("gaussian2"), n_samples, n_chains=2, burn_in=100)
+        counts, n_leapfrog = meter.counts["draw"], draws.diagnostics["n_leapfrog"]
+        assert counts.log_prob == counts.score + 2  # starts are looked at first
+        assert isinstance(n_leapfrog, int)
+        return counts.score - n_leapfrog
+
+    assert 0 <= gap(100) <= 2 * 40  # the start of every chain, and the search for its first step
+    assert gap(100) == gap(400)  # of the moves, none is paid that is not counted
+
+
+def test_a_half_plane_does_not_stop_the_smc_of_blackjax() -> None:
+    for seed in range(3):
+        _, _, draws = run("blackjax_smc", Cut(), 100, seed=seed, n_runs=1, n_particles=256)
+        assert draws.stopped is None, draws.reason
+
+
+def test_importing_the_libraries_leaves_global_generators_alone() -> None:
+    """But for blackjax, whose import ``fit`` isolates."""
+    script = (
+        "import importlib, numpy as np, random, torch\n"
+        "before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()\n"
+        "for name in {names}:\n    importlib.import_module(name)\n"
+        "after = torch.get_rng_state(), np.random.get_state()[1], random.getstate()\n"
+        "assert torch.equal(before[0], after[0]) and (before[1] == after[1]).all() and before[2] == after[2]\n"
+    )
+    names = [name for name in {*PACKAGES.values()} - {"blackjax"} if importlib.util.find_spec(name)]
+    if not names:
+        pytest.skip("none of the packages is installed")
+    subprocess.run([sys.executable, "-c", script.replace("{names}", repr(sorted(names)))], check=True)
 
 
 def test_nuts_of_blackjax_pays_what_it_counts() -> None:
@@ -255,6 +283,16 @@ def test_chains_hold_the_draws(name: str) -> None:
     n_chains, n_kept, dim = draws.chains.shape
     assert (n_chains * n_kept >= 100, dim) == (True, 2)
     assert torch.equal(draws.samples, draws.chains.transpose(0, 1).flatten(0, 1)[:100])
+
+
+class Cut:
+    """N(0, I) in the plane where x[0] > -1.3; zero density elsewhere."""
+
+    dim = 2
+    scale = 1.0
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return torch.where(x[..., 0] > -1.3, -0.5 * x.square().sum(-1), -math.inf)
 
 
 class Half:
@@ -350,10 +388,11 @@ def test_chosen_points_keep_the_expectation_of_every_weight() -> None:
     assert (gap <= 4 * largest / (2 * math.sqrt(n))).all()
 
 
-def test_few_points_are_repeated_and_share_their_weight() -> None:
+def test_few_points_are_repeated_and_count_once() -> None:
     log_weights = torch.tensor([0.0, 1.0], dtype=torch.float64)
     rows, chosen = choose(log_weights, 5, Generator().manual_seed(0))
     assert rows.tolist() == [0, 1, 0, 1, 0]
+    assert math.isclose(effective_size(chosen), effective_size(log_weights))
     assert torch.zeros(2, dtype=torch.float64).index_add_(0, rows, chosen.exp()).allclose(log_weights.exp())
 
 

@@ -30,11 +30,12 @@ class BlackjaxSMC:
     the particles, moves them by Hamiltonian trajectories at the present b, and weighs them for the next. The first step
     moves them under q, which costs scores for nothing; a last one at b = 1 makes their weights equal.
 
-    Everything is paid in ``draw``. A pilot run adapts: the next b is the largest at which the particles' effective
-    share is ``min_ess``, and step and metric follow them. Its own estimate of the normaliser is biased by that, in
-    proportion to 1 / n_particles. So ``n_runs`` independent runs repeat its schedule unchanged (blackjax.tempered_smc):
-    the mean of their estimates is unbiased, and their spread gives its standard error. Draws are taken from their
-    particles, in proportion to each run's estimate; n draws cost the same up to n_runs * n_particles of them.
+    Everything is paid in ``draw``. A pilot run adapts: the next b is the largest at which the effective share of the
+    particles, as they stand before they are resampled, is ``min_ess``, and step and metric follow them. Its own
+    estimate of the normaliser is biased by that, in proportion to 1 / n_particles. So ``n_runs`` independent runs
+    repeat its schedule unchanged (blackjax.tempered_smc): the mean of their estimates is unbiased, and their spread
+    gives its standard error. Draws are taken from their particles, in proportion to each run's estimate; n draws cost
+    the same up to n_runs * n_particles of them.
 
     Attributes:
         n_runs: independent runs after the pilot; of fewer than 10 log Z is not stated.

@@ -20,8 +20,10 @@ FIRST_STEP = 0.5  # in standard deviations of the particles
 ACCEPTANCE = 0.8  # that the step is adapted to
 GAIN = 2.0  # of the log step, per acceptance off
 MIN_VARIANCE = 1e-12  # of the particles, in those of the base
-FLOOR = -1e30  # log likelihood where the density is zero: times a temperature of zero it is zero, and not NaN
-DEAD = -1e10  # rise of log Z that only such particles give
+FLOOR = (
+    -1e10
+)  # log likelihood where the density is zero; the library's step of b, some 1 / FLOOR then, must be seen in b
+DEAD = -1e9  # rise of log Z that only such particles give
 
 
 class Step(NamedTuple):

@@ -1,6 +1,6 @@
 """The boundary between the Meter and a library that brings its own loop.
 
-Libraries explore y = x / scale, in float64 and numpy. Some call the density from compiled code, through which no
+Libraries explore y = x / scale, in float64. Some call the density from compiled code, through which no
 exception may pass: a ``Boundary`` remembers it and answers that the density is zero, so that the library rejects what
 it tries and comes back soon. Its caller then asks ``check`` and drops what has been computed since the last time.
 """

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from ...targets.checks import require_at_least, require_positive
+from ...targets.checks import require_at_least, require_one_of, require_positive
 from ...targets.draws import Draws, Estimate
 from ...targets.meter import BudgetReached, Meter
 from ..annealed import Base, systematic
@@ -59,6 +59,8 @@ class Dynesty:
 
     def __post_init__(self) -> None:
         require_at_least(2, n_live=self.n_live)
+        require_one_of(Bound, bound=self.bound)
+        require_one_of(Proposal, proposal=self.proposal)
         require_positive(base_width=self.base_width, dlogz=1.0 if self.dlogz is None else self.dlogz)
 
     def fit(self, meter: Meter, generator: Generator) -> FittedSampler:
@@ -214,7 +216,7 @@ def choose(log_weights: Tensor, n_samples: int, generator: Generator) -> tuple[T
 
     Args:
         log_weights: not normalised, shape ``(n,)``, float64.
-        n_samples: number of rows wanted; above n, points are repeated and share their weight.
+        n_samples: number of rows wanted; above n, points are repeated, without weight, so that they count once.
         generator: the only source of randomness.
     Returns:
         Rows and their log weights, both of shape ``(n_samples,)``.
@@ -222,8 +224,8 @@ def choose(log_weights: Tensor, n_samples: int, generator: Generator) -> tuple[T
     """
     n = len(log_weights)
     if n_samples >= n:
-        rows = torch.arange(n_samples) % n
-        return rows, log_weights[rows] - rows.bincount(minlength=n)[rows].double().log()
+        again = log_weights.new_full((n_samples - n,), -math.inf)
+        return torch.arange(n_samples) % n, torch.cat([log_weights, again])
     order = log_weights.argsort(descending=True)
     w = (log_weights[order] - log_weights.max()).exp()
     tails = w.flip(0).cumsum(0).flip(0)  # of the points from the k-th on, if the k before it are kept

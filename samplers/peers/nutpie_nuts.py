@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from ...targets.checks import require_at_least
+from ...targets.checks import require_at_least, require_one_of
 from ...targets.draws import Draws, Stopped
 from ...targets.meter import BudgetReached, Meter
 from ..base import FittedSampler, refuse_start, register_sampler
@@ -51,7 +51,8 @@ class NutpieNUTS:
 
     def __post_init__(self) -> None:
         require_at_least(1, n_chains=self.n_chains, max_depth=self.max_depth, thinning=self.thinning)
-        require_at_least(0, burn_in=self.burn_in)
+        require_at_least(1, burn_in=self.burn_in)  # without a warm-up the library has no step size, and gives up
+        require_one_of(Metric, metric=self.metric)
         if not 0 < self.acceptance < 1:
             raise ValueError(f"acceptance must be between 0 and 1, got {self.acceptance}")
 

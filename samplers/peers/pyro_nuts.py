@@ -114,11 +114,12 @@ class Trajectories:
 
         self._scale, self._dtype = meter.scale, meter.dtype
         self._kernels: list[Any] = []
-        self._y = [{SITE: row / meter.scale} for row in x]
+        self._warms_up = warm_up > 0
+        self._y = [{SITE: row.double() / meter.scale} for row in x]
         self._n_moves = 0
 
         def potential(y: dict[str, Tensor]) -> Tensor:
-            log_prob = meter.log_prob(meter.scale * y[SITE])
+            log_prob = meter.log_prob((meter.scale * y[SITE]).to(meter.dtype)).double()
             return -torch.where(log_prob.isfinite(), log_prob, -torch.inf)
 
         for y, each in zip(self._y, tuned, strict=True):
@@ -138,12 +139,12 @@ class Trajectories:
 
     @property
     def diagnostics(self) -> Mapping[str, object]:
-        """Mean acceptance probability of the moves, and divergent ones among them."""
-        rates = [float(kernel.logging()["acc. prob"]) for kernel in self._kernels]
-        return {
-            "acceptance_rate": sum(rates) / len(rates),
-            "n_divergent": sum(len(kernel._divergences) for kernel in self._kernels),
-        }
+        """Mean acceptance probability of the moves, and of those after a warm-up the divergent ones."""
+        rates = [float(kernel._mean_accept_prob) for kernel in self._kernels]
+        seen: dict[str, object] = {"acceptance_rate": sum(rates) / len(rates)}
+        if not self._warms_up:  # the library notes no others
+            seen["n_divergent"] = sum(len(kernel._divergences) for kernel in self._kernels)
+        return seen
 
     def tuned(self) -> list[Tuned]:
         """Step and metric of every chain so far."""
