@@ -103,8 +103,8 @@ def break_even_table(
             for unit, (fit, draw, size) in UNITS.items():
                 fits = own[fit].unstack("seed").reindex(columns=table.columns)
                 draws = size * own[draw].unstack("seed").reindex(columns=table.columns)
-                total = (fits + n_samples * draws).mean(axis=1).reindex(rivals).dropna()
-                if sampler not in fits.index or fits.loc[sampler].isna().any() or total.empty:
+                total = (fits + n_samples * draws).mean(axis=1, skipna=False).reindex(rivals).dropna()
+                if sampler not in fits.index or total.empty or (fits + draws).loc[sampler].isna().any():
                     continue
                 rival = str(total.idxmin())
                 result = break_even(

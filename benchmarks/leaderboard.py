@@ -65,12 +65,18 @@ def collect(store: Path | str, *, metrics: pd.DataFrame | None = None, device: s
     values = evaluate_store(store, device=device) if metrics is None else metrics
     stored = records(directory, plan)
     costs = run_costs([record for _, record, _ in stored if record], values)
-    places = rank_targets(values, development_targets(plan.runs))
+    development = development_targets(plan.runs)
+    places = rank_targets(values, development)
     board = _board(values, stored, costs).merge(
-        places.rename(columns={"ratio": "primary_ratio", "ratio_low": "primary_low", "ratio_high": "primary_high"}),
-        on=["target", "sampler", "n_seeds"],
+        places.drop(columns="n_seeds").rename(
+            columns={"ratio": "primary_ratio", "ratio_low": "primary_low", "ratio_high": "primary_high"}
+        ),
+        on=["target", "sampler"],
         how="left",
     )
+    board["development"] = board["target"].isin(development)  # also where nothing ranks
+    board["is_best"] = board["is_best"].eq(True)
+    board[["tie_group", "loss"]] = board[["tie_group", "loss"]].fillna("")
     board = board.merge(_break_even(values, costs, plan), on=["target", "sampler"], how="left")
     board = board[[name for name in board if name != "reason"] + ["reason"]]
     return Results(plan, stored, values, costs, board, places, rank_overall(places))

@@ -131,13 +131,13 @@ def rank_targets(metrics: pd.DataFrame, development: Collection[str] = ()) -> pd
         One row per target x sampler: target, development, sampler, n_seeds, ratio (geometric mean), ratio_low,
         ratio_high (95% t-interval of the log over seeds), rank, n_better, n_tied, n_worse, tie_group, is_best (nobody
         is better), loss (why the row is last; empty otherwise). Rank and counts are nan where the row did not take
-        part, or with one seed; the ratio is nan where a run has no score.
+        part, was planned with fewer seeds than others, or with one seed; the ratio is nan where a run has no score.
     """
     rows = []
     for target, part in scores(metrics).groupby("target", sort=False):
         table = part.pivot(index="sampler", columns="seed", values="score").reindex(part["sampler"].unique())
         status = part.groupby("sampler")["status"].agg(list)
-        took_part = [s for s in table.index if not set(status[s]) & set(UNRANKED)]
+        took_part = [s for s in table.index if len(status[s]) == table.shape[1] and not set(status[s]) & set(UNRANKED)]
         whole = [s for s in took_part if table.loc[s].notna().all()]
         losers = [s for s in took_part if s not in whole]
         is_ranked = table.shape[1] >= MIN_SEEDS and len(whole) > 0
@@ -147,7 +147,7 @@ def rank_targets(metrics: pd.DataFrame, development: Collection[str] = ()) -> pd
                 "target": target,
                 "development": target in development,
                 "sampler": sampler,
-                "n_seeds": table.shape[1],
+                "n_seeds": len(status[sampler]),
                 **_interval(table.loc[sampler].to_numpy(dtype=float)),
                 **_nowhere(),
                 "loss": _loss(part[part["sampler"] == sampler]) if sampler in losers else "",

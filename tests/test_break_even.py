@@ -101,6 +101,7 @@ def test_runs_without_costs_or_scores_take_no_part() -> None:
     unpaid.loc[unpaid["sampler"] == "long", "gradient_equivalents_per_effective_draw"] = math.nan
     table = break_even_table(metrics(RATIOS), unpaid, set(), 2_000)
     assert "long" not in set(table.loc[table["unit"] == "equivalents", "against"])
+    assert "long" not in set(table.loc[table["unit"] == "equivalents", "sampler"])
 
 
 def test_bias_shows_where_it_is_as_large_as_the_noise() -> None:

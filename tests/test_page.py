@@ -152,6 +152,8 @@ def test_a_suite_without_the_metrics_that_rank_has_a_page(
     reader = read(whole(tmp_path)[2])
     text = " ".join(reader.texts)
     assert "Nothing is ranked here" in text
+    write_leaderboard(tmp_path, tmp_path / "files")
+    assert "No ranks" in (tmp_path / "files" / "leaderboard.md").read_text()
     assert re.findall(r".{20}\bnan\b.{20}", text) == []
     assert not any("best" in str(a.get("class")).split() for tag, a in reader.tags if tag in {"tr", "td"})
 

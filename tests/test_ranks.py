@@ -157,6 +157,15 @@ def test_the_worse_primary_ratio_is_the_score_and_a_missing_one_is_no_score() ->
     assert set(result.loc["b", "reason"]) == {"mode_tv has no floor or value"}
 
 
+def test_a_row_of_fewer_seeds_than_others_has_no_rank_and_is_no_loss() -> None:
+    metrics = pd.concat([board({"a": np.arange(5.0), "b": np.arange(5.0) + 9}), board({"few": np.zeros(1)})])
+    places = rank_targets(metrics).set_index("sampler")
+    assert places["n_seeds"].to_dict() == {"a": 5, "b": 5, "few": 1}
+    assert math.isnan(places.loc["few", "rank"])
+    assert places.loc["few", "loss"] == ""
+    assert places.loc["a", "rank"] == 1
+
+
 def test_one_seed_gives_no_rank_and_no_interval() -> None:
     places = rank_targets(board({"a": np.zeros(1), "b": np.ones(1)}))
     assert places["rank"].isna().all()
