@@ -23,6 +23,7 @@ import pandas as pd
 from scipy import stats
 
 from ..metrics.base import METRICS
+from .ranks import holm_adjusted
 
 Array = npt.NDArray[np.float64]
 Direction: TypeAlias = Literal["lower", "higher"] | None
@@ -108,18 +109,6 @@ def _paired(before: Array, after: Array) -> tuple[float, float, float]:
     """Standard error, degrees of freedom, and p of the exact test if all differences have one sign."""
     gaps = after - before
     return float(gaps.std(ddof=1)) / math.sqrt(len(gaps)), len(gaps) - 1, 2.0 ** (1 - len(gaps))
-
-
-def holm_adjusted(p: Array) -> Array:
-    """p-values that may be held against any level after Holm's correction, shape ``(n,)``.
-
-    Reference: S. Holm, Scand. J. Statist. 6 (1979).
-    """
-    order = np.argsort(p, kind="stable")
-    steps = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(1.0, steps)
-    return adjusted
 
 
 def compare_runs(before: Runs, after: Runs, *, level: float = LEVEL, metrics: Collection[str] = ()) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from .kpis import KPIS, kpis
+from .kpis import KPIS
 from .leaderboard import Results
 from .number_text import number_text
 from .ranks import MIN_SEEDS
@@ -29,10 +29,9 @@ MARKDOWN_COSTS = {
 }
 
 
-def markdown(results: Results) -> str:
+def markdown(results: Results, figures: pd.DataFrame) -> str:
     """The leaderboard for reading: ranks over targets, then per target a table, bold at the floor, and key figures."""
     plan, board = results.plan, results.board
-    figures = kpis(results)
     lines = [f"# Leaderboard: {plan.suite}", "", plan.description, "", *_LEGEND, *_definitions(figures)]
     lines += _overall(results)
     for target, part in board.groupby("target", sort=False):
@@ -67,7 +66,7 @@ def _table(part: pd.DataFrame, plan: Plan) -> list[str]:
     is_ranked = part["rank"].notna().any()
     header = [*(["place"] if is_ranked else []), "sampler", "status", *shown, *costs, "pays from", "device"]
     lines = [_line(header), _line(["---"] * len(header))]
-    for _, row in _by_rank(part).iterrows():
+    for _, row in by_rank(part).iterrows():
         status = row["status"] if row["n_seeds"] == 1 else f"{row['status']} ({row['n_ok']}/{row['n_seeds']})"
         values = (*(_cell(row, name) for name in shown), *(number_text(row[cost]) for cost in costs.values()))
         lines.append(
@@ -89,11 +88,12 @@ def _key_figures(part: pd.DataFrame, figures: pd.DataFrame) -> list[str]:
         return []
     texts = figures.pivot(index="sampler", columns="kpi", values="text")[[kpi.name for kpi in shown]].fillna("")
     header = ["sampler", *(kpi.title for kpi in shown)]
-    rows = [_line([name, *texts.loc[name]]) for name in _by_rank(part)["sampler"] if name in texts.index]
+    rows = [_line([name, *texts.loc[name]]) for name in by_rank(part)["sampler"] if name in texts.index]
     return ["", _line(header), _line(["---"] * len(header)), *rows]
 
 
-def _by_rank(part: pd.DataFrame) -> pd.DataFrame:
+def by_rank(part: pd.DataFrame) -> pd.DataFrame:
+    """Rows of one target in the order of their ranks, those without one last."""
     return part.sort_values(["rank", "primary_ratio"], kind="stable", na_position="last")
 
 

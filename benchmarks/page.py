@@ -22,7 +22,7 @@ from .fronts import Front, front
 from .in_words import in_words, letters, number
 from .kpis import KPI, KPIS
 from .leaderboard import Results, provenance
-from .markdown import places
+from .markdown import by_rank, places
 from .page_cells import (
     BAR,
     COST_COLUMNS,
@@ -200,7 +200,7 @@ def _section(
     panels: Panels | None,
     figures: pd.DataFrame,
 ) -> Section:
-    part = part.sort_values(["rank", "primary_ratio"], kind="stable", na_position="last")
+    part = by_rank(part)
     known = {name: f"m{k}" for k, name in enumerate(dict.fromkeys(results.metrics["metric"]))}
     names = [name for name in known if part[f"{name}_mean"].notna().any()]
     costs = [name for name in COST_COLUMNS if part[name].notna().any()]

@@ -84,11 +84,19 @@ def holm(p: Array, level: float) -> npt.NDArray[np.bool_]:
 
     Reference: S. Holm, Scand. J. Statist. 6 (1979).
     """
+    return holm_adjusted(p) <= level
+
+
+def holm_adjusted(p: Array) -> Array:
+    """p-values that may be held against any level after Holm's correction, shape ``(n,)``.
+
+    Reference: S. Holm, Scand. J. Statist. 6 (1979).
+    """
     order = np.argsort(p, kind="stable")
-    passed = p[order] <= level / (len(p) - np.arange(len(p)))
-    rejected = np.zeros(len(p), dtype=bool)
-    rejected[order] = np.logical_and.accumulate(passed)
-    return rejected
+    steps = np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p))))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(1.0, steps)
+    return adjusted
 
 
 def letters_of(differs: npt.NDArray[np.bool_], order: Sequence[int] | npt.NDArray[np.int64]) -> list[str]:

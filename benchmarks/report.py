@@ -38,7 +38,7 @@ def write_leaderboard(
         tables["throughput"] = curves
     for name, table in tables.items():
         write_text(to / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
-    write_text(to / "leaderboard.md", markdown(results))
+    write_text(to / "leaderboard.md", markdown(results, figures))
     html = page(results, panels_of(store, results), certificates_of(results.plan), figures)
     write_text(to / "leaderboard.html", html)
     write_json(to / "provenance.json", provenance(results.plan, results.records))
