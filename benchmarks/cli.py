@@ -23,6 +23,13 @@ app = typer.Typer(
 )
 
 
+class Scale(StrEnum):
+    """How much of a suite is run."""
+
+    FULL = "full"
+    SMALL = "small"
+
+
 class Device(StrEnum):
     """Where runs and metrics are computed."""
 
@@ -96,6 +103,7 @@ def run(
     only_samplers: Annotated[
         list[str] | None, typer.Option(help="Names or labels to keep, separated by commas; repeatable.")
     ] = None,
+    scale: Annotated[Scale, typer.Option(help="small keeps what the suite's table [small] says.")] = Scale.FULL,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds instead of the suite's.")] = None,
     budget: Annotated[
         float | None, typer.Option(min=1, help="Gradient equivalents of fit and draw together, instead of the suite's.")
@@ -120,7 +128,7 @@ def run(
     from .plan import load_suite, make_plan
     from .store import Plan, Store
 
-    chosen = load_suite(suite)
+    chosen = load_suite(suite, scale=scale.value)
     if seeds is not None:
         chosen = dataclasses.replace(chosen, seeds=seeds)
     if budget is not None:

@@ -19,6 +19,7 @@ from ..targets.registry import Entry, configure, load_plugin, unknown
 
 DeviceClass: TypeAlias = Literal["cpu", "cuda"]
 Dtype: TypeAlias = Literal["float32", "float64"]
+Scale: TypeAlias = Literal["full", "small"]
 SUITES = "samplerbench.benchmarks.suites"
 
 
@@ -78,6 +79,15 @@ class Suite:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Small:
+    """What scale "small" keeps of a suite; empty keeps all."""
+
+    seeds: int | None = None
+    targets: tuple[str, ...] = ()  # names or labels
+    samplers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunSpec:
     """One run: everything that decides its outcome, as plain data.
 
@@ -127,9 +137,12 @@ def suite_names() -> list[str]:
     return sorted(Path(file.name).stem for file in resources.files(SUITES).iterdir() if file.name.endswith(".toml"))
 
 
-def load_suite(name_or_path: str) -> Suite:
+def load_suite(name_or_path: str, *, scale: Scale = "full") -> Suite:
     """A shipped suite by name, or any TOML file by path.
 
+    Args:
+        name_or_path: a name of ``suite_names()``, or a path that ends with ``.toml``.
+        scale: "small" keeps what the file's table ``[small]`` says.
     Raises:
         KeyError: for an unknown name, listing the known ones.
         ValueError: for a file that is not a suite, naming the file, the field, the rule and the value.
@@ -144,17 +157,23 @@ def load_suite(name_or_path: str) -> Suite:
     else:
         raise unknown("suite", name_or_path, suite_names())
     try:
-        return parse_suite(tomllib.loads(text), name)
+        return parse_suite(tomllib.loads(text), name, scale=scale)
     except (tomllib.TOMLDecodeError, ValueError) as error:
         raise ValueError(f"suite {name_or_path}: {error}") from error
 
 
-def parse_suite(table: Mapping[str, Any], name: str) -> Suite:
+def parse_suite(table: Mapping[str, Any], name: str, *, scale: Scale = "full") -> Suite:
     """A suite from its TOML table.
 
+    Args:
+        table: fields of ``Suite``, and maybe a table ``small`` with fewer seeds, and labels of targets and samplers
+            to keep: ``seeds``, ``targets``, ``samplers``.
+        name: of the suite, if the table has none.
+        scale: "small" keeps what that table says.
     Raises:
         ValueError: naming the field, the rule and the value.
     """
+    table, small = {key: value for key, value in table.items() if key != "small"}, table.get("small")
     for required in ("targets", "samplers", "metrics"):
         if not table.get(required) or not isinstance(table[required], list):
             raise ValueError(f"{required} must be a list that is not empty, got {table.get(required)!r}")
@@ -176,7 +195,21 @@ def parse_suite(table: Mapping[str, Any], name: str) -> Suite:
         "samplers": tuple(_item(entry) for entry in table["samplers"]),
         "metrics": tuple(metrics),
     }
-    return configure(Suite, parsed)
+    suite: Suite = configure(Suite, parsed)
+    if scale == "full":
+        return suite
+    if not isinstance(small, Mapping):
+        raise ValueError(f"scale small needs a table [small], got {small!r}")
+    return _made_small(suite, configure(_Small, small))
+
+
+def _made_small(suite: Suite, small: _Small) -> Suite:
+    return dataclasses.replace(
+        suite,
+        seeds=suite.seeds if small.seeds is None else small.seeds,
+        targets=tuple(_chosen("target", suite.targets, small.targets)),
+        samplers=tuple(_chosen("sampler", suite.samplers, small.samplers)),
+    )
 
 
 def _item(entry: object) -> Item:

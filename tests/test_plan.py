@@ -118,6 +118,28 @@ def test_a_plug_in_belongs_to_the_identity_of_its_runs_only(make_suite: Callable
     assert other.plugin_hashes == []
 
 
+def test_scale_small_keeps_what_the_file_says() -> None:
+    table = {**TABLE, "seeds": 5, "small": {"seeds": 2, "samplers": ["MALA 5"]}}
+    full, small = (make_plan(parse_suite(table, "s", scale=scale)) for scale in ("full", "small"))
+    assert (len(full), len(small)) == (10, 2)
+    assert {run.run_id for run in small} < {run.run_id for run in full}
+
+
+@pytest.mark.parametrize(
+    ("small", "message"),
+    [
+        (None, r"scale small needs a table \[small\]"),
+        ({"seed": 2}, "seeds"),
+        ({"seeds": "2"}, "seeds must be"),
+        ({"seeds": 0}, "seeds must be at least 1"),
+        ({"targets": ["ring8"]}, "ring8"),
+    ],
+)
+def test_a_wrong_small_scale_is_named(small: object, message: str) -> None:
+    with pytest.raises((ValueError, KeyError), match=message):
+        parse_suite({**TABLE, "small": small}, "s", scale="small")
+
+
 def test_a_missing_or_broken_suite_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"absent\.toml does not exist"):
         load_suite(str(tmp_path / "absent.toml"))
