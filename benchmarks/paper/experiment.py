@@ -15,7 +15,7 @@ class Experiment:
         suite: name of a shipped suite.
         write_tables: of a store, its results and a folder that holds the files of ``write_leaderboard``; writes more
             CSVs into the folder.
-        write_figures: of the folder alone; writes PNG and SVG files into its folder ``figures`` and returns their paths.
+        write_figures: of the folder alone; writes PNG and SVG files into its folder ``figures``, returns their paths.
     """
 
     suite: str
