@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..targets.registry import UnknownNameError
-from .terminal import print_overview, print_section, print_table, progress_bar
+from .cli_run import paper, run, write_and_print
+from .options import Device, DeviceOption, FloorsOption, Plugins, Slice, StoreArgument, check_device, names_in
+from .terminal import print_section, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from .engine import Outcome
-    from .leaderboard import Results
     from .subject import Row
 
 app = typer.Typer(
@@ -21,20 +21,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-
-class Scale(StrEnum):
-    """How much of a suite is run."""
-
-    FULL = "full"
-    SMALL = "small"
-
-
-class Device(StrEnum):
-    """Where runs and metrics are computed."""
-
-    CPU = "cpu"
-    CUDA = "cuda"
 
 
 class Kind(StrEnum):
@@ -55,17 +41,11 @@ class PluginKind(StrEnum):
     METRIC = "metric"
 
 
+SHIPPED_PAPER = Path("results") / "paper"  # in a checkout
 MAX_DETAILED = 5  # targets whose checks are shown one by one; more are shown by their verdicts
-FAILURES = ("failed", "killed", "timeout", "missing")  # exit code 1; a diverged run is a result
-Plugins = Annotated[list[Path] | None, typer.Option("--plugin", help="Python file that registers more; repeatable.")]
-DeviceOption = Annotated[Device, typer.Option(help="Where it is computed.")]
-FloorsOption = Annotated[
-    bool, typer.Option(help="Compute floors that are missing, minutes per target, once: they are kept in the cache.")
-]
-Slice = Annotated[
-    list[str] | None, typer.Option(help="What --latex shows, in this order: names, separated by commas; repeatable.")
-]
-StoreArgument = Annotated[Path, typer.Argument(help="Directory of a store, as `run` made it.")]
+
+app.command()(run)
+app.command()(paper)
 
 
 @app.command("list")
@@ -91,89 +71,6 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.ALL
 
 
 @app.command()
-def run(
-    suite: Annotated[str, typer.Argument(help="Name of a shipped suite, or a TOML file.")],
-    store: Annotated[
-        Path | None,
-        typer.Option(help="Directory of the results; default store/SUITE, with --budget store/SUITE_BUDGET."),
-    ] = None,
-    only_targets: Annotated[
-        list[str] | None, typer.Option(help="Names or labels to keep, separated by commas; repeatable.")
-    ] = None,
-    only_samplers: Annotated[
-        list[str] | None, typer.Option(help="Names or labels to keep, separated by commas; repeatable.")
-    ] = None,
-    scale: Annotated[Scale, typer.Option(help="small keeps what the suite's table [small] says.")] = Scale.FULL,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Number of seeds instead of the suite's.")] = None,
-    budget: Annotated[
-        float | None, typer.Option(min=1, help="Gradient equivalents of fit and draw together, instead of the suite's.")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default one per core, on CUDA one.")] = None,
-    device: DeviceOption = Device.CPU,
-    plugin: Plugins = None,
-    floors: FloorsOption = True,
-    longest: Annotated[
-        float | None, typer.Option(min=1, help="Seconds; runs that are estimated to take longer stay missing.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would run with estimates of the time, and run nothing.")
-    ] = False,
-) -> None:
-    """Run a suite, continue where an earlier call stopped, and print its leaderboard."""
-    import dataclasses
-
-    from ..targets.meter import Budget
-    from .engine import n_cores, run_suite, unfinished
-    from .estimates import Estimates, duration
-    from .plan import load_suite, make_plan
-    from .store import Plan, Store
-
-    chosen = load_suite(suite, scale=scale.value)
-    if seeds is not None:
-        chosen = dataclasses.replace(chosen, seeds=seeds)
-    if budget is not None:
-        chosen = dataclasses.replace(chosen, budget=Budget(total=budget))
-    _check_device(device)
-    directory = store or Path("store") / (chosen.name if budget is None else f"{chosen.name}_{budget:g}")
-    targets, samplers, plugins = _names(only_targets), _names(only_samplers), plugin or []
-    runs = make_plan(chosen, only_targets=targets, only_samplers=samplers, device=device.value, plugins=plugins)
-    todo = unfinished(Plan(chosen.name, chosen.description, list(chosen.metrics), runs), directory)
-    typer.echo(f"suite {chosen.name}: {len(runs)} runs, {len(runs) - len(todo)} of them done, store {directory}")
-    estimates, n_workers = Estimates.known(Store(directory)), workers or (1 if device is Device.CUDA else n_cores())
-    too_long = {spec.run_id for spec in todo if longest is not None and (estimates.seconds(spec) or 0) > longest}
-    todo = [spec for spec in todo if spec.run_id not in too_long]
-    typer.echo(f"{len(todo)} runs, {estimates.total(todo, n_workers)}")
-    if too_long:
-        typer.echo(f"{len(too_long)} runs are left out: each is estimated to take longer than {longest:g} s")
-    if dry_run:
-        for spec in todo:
-            seconds = estimates.seconds(spec)
-            typer.echo(f"  {spec.run_id}  {'unknown' if seconds is None else duration(seconds):>8}  {spec.title}")
-        return
-    with progress_bar("runs", len(todo)) as progress:
-        frame = run_suite(
-            chosen,
-            directory,
-            workers=n_workers,
-            device=device.value,
-            only_targets=targets,
-            only_samplers=samplers,
-            plugins=plugins,
-            skip=lambda spec: spec.run_id in too_long,
-            on_start=lambda spec: progress.start(spec.title),
-            on_end=lambda outcome: progress.end(outcome.spec.title, _outcome_line(outcome)),
-        )
-    _write_and_print(directory, directory, device, floors=floors)
-    failures = frame[frame["status"].isin(FAILURES) & ~frame["run_id"].isin(too_long)]
-    for _, row in failures.iterrows():
-        typer.echo(
-            f"{row['status']}: {row['target']} / {row['sampler']} / seed {row['seed']}: {row['reason']}", err=True
-        )
-    if len(failures):
-        raise typer.Exit(1)
-
-
-@app.command()
 def leaderboard(
     store: StoreArgument,
     to: Annotated[Path | None, typer.Option(help="Directory of the files; default the store.")] = None,
@@ -188,15 +85,15 @@ def leaderboard(
     """Evaluate a store: leaderboard (HTML, CSV, Markdown, LaTeX), overall, key figures, metrics, costs, provenance."""
     from .store import write_text
 
-    _check_device(device)
+    check_device(device)
     chosen = {
-        name: _names(values)
+        name: names_in(values)
         for name, values in (("targets", targets), ("samplers", samplers), ("metrics", metrics), ("costs", costs))
     }
     if latex is None and any(chosen.values()):
         given = ", ".join(f"--{name}" for name, values in chosen.items() if values)
         raise ValueError(f"{given}: what --latex FILE shows; the other files hold everything, and --latex is not given")
-    results = _write_and_print(store, to or store, device, floors=floors)
+    results = write_and_print(store, to or store, device, floors=floors)
     if latex is not None:
         from .latex import latex as tables
 
@@ -234,12 +131,12 @@ def compare(
 
     if not 0 < level < 1:
         raise ValueError(f"--level must be between 0 and 1, got {level}")
-    _check_device(device)
+    check_device(device)
     for path in plugin or []:
         load_plugin(path)
     sides = [read_runs(path, device=device.value) for path in (before, after)]
     try:
-        table = compare_runs(*sides, level=level, metrics=_names(metrics))
+        table = compare_runs(*sides, level=level, metrics=names_in(metrics))
     except ValueError as error:
         raise ValueError(f"{before} and {after} do not compare: {error}") from error
     if to:
@@ -258,15 +155,33 @@ def compare(
 
 @app.command()
 def figures(
-    store: StoreArgument,
-    to: Annotated[Path | None, typer.Option(help="Directory of the figures; default STORE/figures.")] = None,
+    store: Annotated[
+        Path | None, typer.Argument(help="Directory of a store, as `run` made it; with --paper, as `paper` made it.")
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Directory of the figures; default STORE/figures, with --paper STORE.")
+    ] = None,
+    paper: Annotated[
+        bool,
+        typer.Option(
+            "--paper", help="Tables, figures and claims of the paper; without STORE from results/paper alone."
+        ),
+    ] = False,
     device: DeviceOption = Device.CPU,
 ) -> None:
-    """Draw every figure of a store as PNG and SVG."""
-    from .figures import write_figures
+    """Draw every figure of a store as PNG and SVG, or all that belongs to the paper's experiments."""
+    check_device(device)
+    if paper:
+        from .paper.report import redraw, write_paper
 
-    _check_device(device)
-    for path in write_figures(store, to or store / "figures", device=device.value):
+        written = redraw(to or SHIPPED_PAPER) if store is None else write_paper(store, to or store, device=device.value)
+    elif store is None:
+        raise ValueError("figures needs the directory of a store, or --paper")
+    else:
+        from .figures import write_figures
+
+        written = write_figures(store, to or store / "figures", device=device.value)
+    for path in written:
         typer.echo(path)
 
 
@@ -297,13 +212,13 @@ def judge(
     from .judge import judge_draws, remarks, texts, to_json, verdict
     from .place import place_of, read_leaderboard
 
-    _check_device(device)
+    check_device(device)
     for path in plugin or []:
         load_plugin(path)
     TARGETS.entry(target)
-    names = [METRICS.get(name).name for name in _names(metrics)]
+    names = [METRICS.get(name).name for name in names_in(metrics)]
     board = read_leaderboard(against, target) if against else None
-    reading = read_draws(draws, variables=_names(variables))
+    reading = read_draws(draws, variables=names_in(variables))
     typer.echo(reading.text, err=as_json)
     with progress_bar("metrics", len(names or METRICS.names())) as progress:
         try:
@@ -384,44 +299,6 @@ def check(
     typer.echo(to_json(found) if as_json else summary(found))
     if failed(found):
         raise typer.Exit(1)
-
-
-def _write_and_print(store: Path, to: Path, device: Device, *, floors: bool) -> "Results":
-    from .evaluate import evaluate_store
-    from .markdown import overview
-    from .report import write_leaderboard
-    from .store import Store
-
-    with progress_bar("evaluations", len(Store(store).plan().runs)) as progress:
-        metrics = evaluate_store(
-            store,
-            device=device.value,
-            compute_floors=floors,
-            on_start=lambda run: progress.start(run.title),
-            on_end=lambda run: progress.end(run.title),
-        )
-    results = write_leaderboard(store, to, metrics=metrics)
-    print_overview(overview(results.board))
-    tables = "leaderboard.csv, overall.csv, kpis.csv, metrics.csv, costs.csv, provenance.json"
-    typer.echo(f"written: {to / 'leaderboard.html'}, leaderboard.md, {tables}")
-    return results
-
-
-def _outcome_line(outcome: "Outcome") -> str:
-    reason = f"  {outcome.reason}" if outcome.reason else ""
-    return f"{outcome.spec.title:<50} {outcome.status:<8} {outcome.seconds:7.1f} s{reason}"
-
-
-def _names(values: list[str] | None) -> list[str]:
-    return [name.strip() for value in values or [] for name in value.split(",")]
-
-
-def _check_device(device: Device) -> None:
-    if device is Device.CUDA:
-        import torch
-
-        if not torch.cuda.is_available():
-            raise ValueError(f"--device cuda: this PyTorch ({torch.__version__}) finds no CUDA device")
 
 
 def main() -> None:

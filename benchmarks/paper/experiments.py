@@ -1,0 +1,22 @@
+"""The experiments, in the order in which they are run."""
+
+from collections.abc import Sequence
+
+from ...targets.registry import unknown
+from . import regressions
+from .experiment import Experiment
+
+EXPERIMENTS = (Experiment("paper-blr", regressions.write_tables, regressions.write_figures),)
+
+
+def chosen_suites(only: Sequence[str] = ()) -> list[str]:
+    """Names of the suites to run; all where none is named.
+
+    Raises:
+        KeyError: for an unknown one, listing the known.
+    """
+    known = [experiment.suite for experiment in EXPERIMENTS]
+    for name in only:
+        if name not in known:
+            raise unknown("suite of the paper", name, known)
+    return [name for name in known if not only or name in only]
