@@ -1,0 +1,71 @@
+"""Verdicts by rule, and the cover of the intervals that they rest on."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from samplerbench.benchmarks.paper.evidence import Evidence, paired_difference, share, summary, verdict
+
+FOR, AGAINST, OPEN = Evidence("a", 2.0, 1.5, 2.5), Evidence("b", 0.5, 0.2, 0.8), Evidence("c", 1.1, 0.5, 1.7)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "expected"),
+    [
+        ([FOR], "replicated"),
+        ([FOR, FOR], "replicated"),
+        ([FOR, OPEN], "partly"),
+        ([FOR, AGAINST], "partly"),
+        ([AGAINST, OPEN], "not replicated"),
+        ([OPEN], "not testable"),
+        ([Evidence("d", math.nan, math.nan, math.nan)], "not testable"),
+        ([], "not testable"),
+    ],
+)
+def test_a_verdict_follows_from_the_intervals(evidence: list[Evidence], expected: str) -> None:
+    assert verdict(evidence, 1.0) == expected
+
+
+def frame(values: dict[str, list[float]], target: str = "t") -> pd.DataFrame:
+    rows = [
+        {"target": target, "sampler": sampler, "seed": seed, "metric": "m", "value": value}
+        for sampler, found in values.items()
+        for seed, value in enumerate(found)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_differences_are_paired_by_seed_and_need_two() -> None:
+    both = frame({"A": [1.0, 2.0, 4.0], "B": [0.5, 1.0, np.nan]})
+    single = frame({"A": [1.0], "B": [2.0]}, target="u")
+    (found,) = paired_difference(pd.concat([both, single]), "m", "A", "B")
+    half = 12.7062 * 0.25  # of .5 and 1: t with one degree times the standard error
+    assert (found.of, found.value) == ("t", 0.75)
+    assert (found.low, found.high) == (pytest.approx(0.75 - half, rel=1e-4), pytest.approx(0.75 + half, rel=1e-4))
+    assert paired_difference(both, "m", "A", "absent") == []
+
+
+def test_a_claim_of_no_difference_is_called_replicated_at_the_level_at_most() -> None:
+    generator, n_trials, n_false = np.random.default_rng(0), 1_000, 0
+    for _ in range(n_trials):
+        noise = generator.normal(size=(2, 5)).tolist()
+        n_false += (
+            verdict(paired_difference(frame(dict(zip("AB", noise, strict=True))), "m", "A", "B"), 0) == "replicated"
+        )
+    assert n_false / n_trials == pytest.approx(0.025, abs=4 * math.sqrt(0.025 * 0.975 / n_trials))
+
+
+def test_a_share_has_the_exact_interval() -> None:
+    found = share("x", 20, 20)
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(0.025 ** (1 / 20))  # the share of which 20 of 20 has chance 2.5%
+    with pytest.raises(ValueError, match="at least 1 run, got 0"):
+        share("x", 0, 0)
+
+
+def test_a_summary_is_one_interval_or_a_range() -> None:
+    assert summary([FOR]) == (2.0, "1.5 to 2.5")
+    assert summary([FOR, AGAINST, OPEN]) == (1.1, "0.5 to 2 over 3")
+    assert math.isnan(summary([])[0])
