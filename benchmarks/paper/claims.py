@@ -1,0 +1,242 @@
+"""``python -m samplerbench.benchmarks.paper.claims``: what the papers claim, and the numbers that it is held against.
+
+The ledger is computed from the tables that ``samplerbench paper`` left in a folder, ``results/paper`` by default.
+"""
+
+import argparse
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..ranks import half_width
+from ..store import write_text
+from .evidence import Evidence, paired_difference, share
+from .ledger import Claim, Ledger, Tables, Untestable
+from .quality import qualities
+
+DFT, PREDECESSOR = "arXiv 2411.01453", "arXiv 2306.04952"
+MANY_MODES = 3  # from so many on, a target is asked about its coverage of modes
+STEPS, TIMES = 200.0, 100.0  # as claimed
+SENSITIVE = 2.0  # a factor in quality between settings that nobody would overlook; ours
+
+
+def more_modes(tables: Tables, one: str, other: str) -> list[Evidence]:
+    """Of targets with many modes, the share of modes that one row finds less that of another."""
+    metrics = tables.get("paper-2d", "metrics")
+    if metrics is None:
+        return []
+    asked = metrics[metrics["metric"] == "modes_asked"].groupby("target")["value"].max()
+    many = asked[asked >= MANY_MODES].index
+    return paired_difference(metrics[metrics["target"].isin(many)], "mode_recall", one, other)
+
+
+def lower(tables: Tables, suite: str, metric: str, one: str, other: str) -> list[Evidence]:
+    """Log of another row's ratio to the floor (or value) less that of one: positive where one is better."""
+    metrics = tables.get(suite, "metrics")
+    if metrics is None:
+        return []
+    quality = qualities(metrics, [metric]).rename(columns={"quality": "value"})
+    return paired_difference(quality, metric, other, one)
+
+
+def no_worse(tables: Tables, metric: str, one: str, other: str) -> list[Evidence]:
+    """A held-out metric of which more is better, of one row less that of another, per regression."""
+    metrics = tables.get("paper-blr", "metrics")
+    return [] if metrics is None else paired_difference(metrics, metric, one, other)
+
+
+def finite(tables: Tables, method: str) -> list[Evidence]:
+    """Share of the runs over start scales, noise levels and seeds that end finite."""
+    stability = tables.get("paper-robustness", "stability")
+    if stability is None:
+        return []
+    own = stability[stability["sampler"] == method]
+    n_finite = round(float((own["share_finite"] * own["n_runs"]).sum()))
+    return [share(", ".join(dict.fromkeys(own["target"])), n_finite, int(own["n_runs"].sum()))] if len(own) else []
+
+
+def insensitive(tables: Tables, sweep: str, method: str) -> list[Evidence]:
+    """Best over worst setting of a sweep, by the primary ratio: near 1 where settings hardly matter."""
+    sensitivity = tables.get("paper-robustness", "sensitivity")
+    if sensitivity is None:
+        return []
+    own = sensitivity[
+        (sensitivity["sweep"] == sweep) & (sensitivity["method"] == method) & (sensitivity["metric"] == "primary")
+    ]
+    return [
+        Evidence(row.target, 1 / row.worst_over_best, 1 / row.high, 1 / row.low)
+        for row in own.itertuples()
+        if not math.isnan(row.low)
+    ]
+
+
+def steps_equal(tables: Tables, sampler: str, metric: str) -> list[Evidence]:
+    """Steps of a restarted chain that one pass is worth, on laws of images."""
+    return _of_equal_steps(tables, sampler, metric, "k", "k_low", "k_high")
+
+
+def times_cheaper(tables: Tables, sampler: str, metric: str) -> list[Evidence]:
+    """Time of a draw by a restarted chain of equal quality over that of one pass."""
+    columns = ("microseconds_ratio", "microseconds_ratio_low", "microseconds_ratio_high")
+    return _of_equal_steps(tables, sampler, metric, *columns)
+
+
+def _of_equal_steps(tables: Tables, sampler: str, metric: str, value: str, low: str, high: str) -> list[Evidence]:
+    table = tables.get("paper-ebm", "equal_steps")
+    if table is None:
+        return []
+    own = table[(table["sampler"] == sampler) & (table["metric"] == metric) & table["k"].notna()]
+    return [Evidence(f"{row['target']}, {row['chain']}", row[value], row[low], row[high]) for _, row in own.iterrows()]
+
+
+def rival_times_dearer(tables: Tables, sampler: str) -> list[Evidence]:
+    """Time of an effective draw by the cheapest long chain or SMC of no worse quality over that of one pass."""
+    rivals, costs = tables.get("paper-ebm", "rivals"), tables.get("paper-ebm", "costs")
+    if rivals is None or costs is None:
+        return []
+    found = []
+    own = rivals[(rivals["sampler"] == sampler) & rivals["rival_seconds"].notna()]
+    for target, rival in zip(own["target"], own["rival_seconds"], strict=True):
+        wide = costs[costs["target"] == target].pivot(
+            index="seed", columns="sampler", values="microseconds_per_effective_draw"
+        )
+        logs = np.log((wide[rival] / wide[sampler]).dropna().to_numpy(dtype=float))
+        if len(logs) < 2:
+            continue
+        mean, half = logs.mean(), half_width(logs)
+        found.append(Evidence(f"{target}, {rival}", *np.exp([mean, mean - half, mean + half]).tolist()))
+    return found
+
+
+def falls_with_dimension(tables: Tables, sampler: str) -> list[Evidence]:
+    """Exponent with which the primary ratio grows with the dimension."""
+    exponents = tables.get("paper-dimensions", "exponents")
+    if exponents is None:
+        return []
+    own = exponents[
+        (exponents["sampler"] == sampler) & (exponents["quantity"] == "primary_ratio") & exponents["low"].notna()
+    ]
+    return [Evidence(row.family, row.exponent, row.low, row.high) for row in own.itertuples()]
+
+
+def _modes(one: str, other: str, source: str = DFT, note: str = "") -> Claim:
+    measure = f"share of modes found by {one}, less that of {other}"
+    return Claim(
+        f"{one} covers more modes than {other}",
+        source,
+        "paper-2d",
+        measure,
+        0,
+        partial(more_modes, one=one, other=other),
+        note,
+    )
+
+
+def _insensitive(text: str, sweep: str) -> Claim:
+    measure = f"best over worst setting by the primary ratio, DFT, sweep '{sweep}'"
+    evidence, note = partial(insensitive, sweep=sweep, method="DFT"), "That a factor of 2 is little is our rule."
+    return Claim(text, DFT, "paper-robustness", measure, 1 / SENSITIVE, evidence, note)
+
+
+CLAIMS: tuple[Claim | Untestable, ...] = (
+    _modes("DFT", "SVGD"),
+    _modes("DFT", "Fisher"),
+    _modes("DFT", "KL", note="The paper names the older Fisher training; KL training is its other predecessor."),
+    Claim(
+        "DFT has a lower kernel Stein discrepancy than the older Fisher training",
+        DFT, "paper-2d", "log of the ratio of squared KSD (width 1), Fisher over DFT", 0,
+        partial(lower, suite="paper-2d", metric="ksd_paper", one="DFT", other="Fisher"),
+        "The discrepancy hardly sees the weights of separated modes.",
+    ),
+    Claim(
+        "One pass of DFT is as good as 500 steps of MALA",
+        DFT, "paper-2d", "log of the ratio of squared KSD (width 1), 500 steps of MALA over DFT", 0,
+        partial(lower, suite="paper-2d", metric="ksd_paper", one="DFT", other="MALA 500 steps"),
+        "Values at the floor count as equal, and support nothing.",
+    ),
+    Claim(
+        "DFT trains stably: runs end finite",
+        DFT, "paper-robustness", "share of runs over start scales, noise levels and seeds that end finite", 0.8,
+        partial(finite, method="DFT"), "The interval's lower end depends on the number of runs.",
+    ),
+    _insensitive("DFT is robust to start and noise level", "start and noise / scale"),
+    _insensitive("DFT is robust to the noise schedule", "noise schedule / scale"),
+    _insensitive("DFT is not sensitive to its step size", "step size"),
+    _insensitive("DFT is not sensitive to the number of score steps", "score steps per sampler step"),
+    Claim(
+        "One pass equals 200 steps of Langevin on laws of images, by Frechet distance",
+        DFT, "paper-ebm", "steps of a restarted chain that one pass of DFT is worth", STEPS,
+        partial(steps_equal, sampler="DFT", metric="frechet"),
+    ),
+    Claim(
+        "The same, by the worse of sliced W2 and mode weights",
+        DFT, "paper-ebm", "steps of a restarted chain that one pass of DFT is worth", STEPS,
+        partial(steps_equal, sampler="DFT", metric="primary"),
+    ),
+    Claim(
+        "A draw costs 100 times less than one of equal quality by MCMC",
+        DFT, "paper-ebm", "time of a restarted chain of equal Frechet distance over that of one pass of DFT", TIMES,
+        partial(times_cheaper, sampler="DFT", metric="frechet"),
+        "Training is left out, as in the claim; a chain that restarts for every draw is not how people use MCMC.",
+    ),
+    Claim(
+        "The same, against the cheapest chain that goes on, or SMC, of no worse quality",
+        DFT, "paper-ebm", "time of an effective draw of that row over that of one pass of DFT", TIMES,
+        partial(rival_times_dearer, sampler="DFT"),
+    ),
+    Claim(
+        "Quality falls with the dimension",
+        DFT, "paper-dimensions", "exponent a of primary ratio ~ dim^a, DFT", 0,
+        partial(falls_with_dimension, sampler="DFT"),
+        "The limitation that the paper states; exponents of other methods are in exponents.csv.",
+    ),
+    Claim(
+        "Fisher training is as accurate as SGLD in logistic regression",
+        PREDECESSOR, "paper-blr", "held-out accuracy of Fisher less that of long SGLD", -0.01,
+        partial(no_worse, metric="accuracy", one="Fisher", other="SGLD long"), "One point is little, by our rule.",
+    ),
+    Claim(
+        "DFT is as accurate as SGLD in logistic regression",
+        DFT, "paper-blr", "held-out accuracy of DFT less that of long SGLD", -0.01,
+        partial(no_worse, metric="accuracy", one="DFT", other="SGLD long"),
+        "One point is little, by our rule. Covertype is a subset with nearly balanced classes.",
+    ),
+    _modes("KL", "SVGD", PREDECESSOR),
+    Claim(
+        "One pass of KL training equals 200 steps of Langevin on laws of images, by Frechet distance",
+        PREDECESSOR, "paper-ebm", "steps of a restarted chain that one pass of KL is worth", STEPS,
+        partial(steps_equal, sampler="KL", metric="frechet"),
+    ),
+    Untestable(
+        "The papers' tables, to the digit",
+        f"{DFT}, {PREDECESSOR}",
+        "Networks, step sizes, noise levels, energies and evaluation code are not known to us.",
+    ),
+)  # fmt: skip
+
+
+def write_claims(folder: Path, csv: Path, markdown: Path, claims: Sequence[Claim | Untestable] = CLAIMS) -> list[Path]:
+    """Write the ledger of the tables in ``folder``: ``csv``, beside it ..._evidence.csv, and ``markdown``."""
+    ledger, evidence = Ledger(claims, Tables(folder)), csv.with_name(f"{csv.stem}_evidence.csv")
+    write_text(csv, ledger.table().to_csv(index=False, float_format="%.6g"))
+    write_text(evidence, ledger.details().to_csv(index=False, float_format="%.6g"))
+    write_text(markdown, ledger.markdown())
+    return [csv, evidence, markdown]
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(description="Write the ledger of the papers' claims.")
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("results") / "paper", help="where the tables lie")
+    parser.add_argument("--csv", type=Path, default=Path("results") / "claims.csv")
+    parser.add_argument("--markdown", type=Path, default=Path("docs") / "claims.md")
+    arguments = parser.parse_args()
+    for path in write_claims(arguments.folder, arguments.csv, arguments.markdown):
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

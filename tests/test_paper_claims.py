@@ -1,0 +1,159 @@
+"""The ledger: numbers from tables with known content, verdicts by rule, shipped files that follow from their tables."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from samplerbench.benchmarks.paper.claims import (
+    CLAIMS,
+    falls_with_dimension,
+    finite,
+    insensitive,
+    lower,
+    more_modes,
+    no_worse,
+    rival_times_dearer,
+    steps_equal,
+    times_cheaper,
+    write_claims,
+)
+from samplerbench.benchmarks.paper.experiments import EXPERIMENTS
+from samplerbench.benchmarks.paper.ledger import COLUMNS, Claim, Ledger, Tables
+
+ROOT = Path(__file__).parent.parent
+
+
+def put(folder: Path, suite: str, name: str, rows: list[dict[str, object]]) -> Tables:
+    (folder / suite).mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_csv(folder / suite / f"{name}.csv", index=False)
+    return Tables(folder)
+
+
+def cell(target: str, sampler: str, metric: str, values: list[float], floor: float = np.nan) -> list[dict[str, object]]:
+    return [
+        {
+            "target": target, "sampler": sampler, "seed": seed, "metric": metric, "value": value, "floor": floor,
+            "ratio": value / floor, "at_floor": "" if np.isnan(floor) else value <= floor, "status": "ok", "reason": "",
+        }
+        for seed, value in enumerate(values)
+    ]  # fmt: skip
+
+
+def test_modes_are_compared_where_there_are_many(tmp_path: Path) -> None:
+    rows = [
+        *cell("ring8", "DFT", "modes_asked", [8, 8]),
+        *cell("mog2", "DFT", "modes_asked", [1, 1]),
+        *cell("ring8", "DFT", "mode_recall", [0.5, 0.75]),
+        *cell("ring8", "SVGD", "mode_recall", [1.0, 1.0]),
+        *cell("mog2", "DFT", "mode_recall", [1.0, 1.0]),
+        *cell("mog2", "SVGD", "mode_recall", [0.0, 0.0]),
+    ]
+    (found,) = more_modes(put(tmp_path, "paper-2d", "metrics", rows), "DFT", "SVGD")
+    assert (found.of, found.value) == ("ring8", -0.375)
+
+
+def test_lower_is_a_log_ratio_in_which_the_floor_is_the_best(tmp_path: Path) -> None:
+    rows = [
+        *cell("t", "DFT", "ksd_paper", [0.1, 0.2], floor=0.5),
+        *cell("t", "Fisher", "ksd_paper", [1.0, 1.0], floor=0.5),
+    ]
+    (found,) = lower(put(tmp_path, "paper-2d", "metrics", rows), "paper-2d", "ksd_paper", "DFT", "Fisher")
+    assert (found.value, found.low) == (pytest.approx(math.log(2)), pytest.approx(math.log(2)))
+
+
+def test_accuracy_is_a_paired_difference(tmp_path: Path) -> None:
+    rows = [*cell("r", "DFT", "accuracy", [0.8, 0.9]), *cell("r", "SGLD long", "accuracy", [0.7, 0.8])]
+    (found,) = no_worse(put(tmp_path, "paper-blr", "metrics", rows), "accuracy", "DFT", "SGLD long")
+    assert found.value == pytest.approx(0.1)
+
+
+def test_finite_runs_are_counted_over_the_grid(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"target": "ring8", "sampler": sampler, "n_runs": 4, "share_finite": share}
+        for sampler, share in (("DFT", 1.0), ("DFT", 0.75), ("KL", 0.0))
+    ]
+    (found,) = finite(put(tmp_path, "paper-robustness", "stability", rows), "DFT")
+    assert found.value == 7 / 8
+
+
+def test_sensitivity_turns_worst_over_best_around(tmp_path: Path) -> None:
+    row: dict[str, object] = {
+        "sweep": "step size", "method": "DFT", "metric": "primary", "target": "t", "worst_over_best": 4.0, "low": 2.0,
+        "high": np.inf,
+    }  # fmt: skip
+    (found,) = insensitive(put(tmp_path, "paper-robustness", "sensitivity", [row]), "step size", "DFT")
+    assert (found.value, found.low, found.high) == (0.25, 0.0, 0.5)
+
+
+def test_steps_and_times_come_from_the_table_of_equal_steps(tmp_path: Path) -> None:
+    row: dict[str, object] = {
+        "target": "m", "metric": "frechet", "sampler": "DFT", "chain": "ULA", "k": 40.0, "k_low": 0.0, "k_high": np.inf,
+        "microseconds_ratio": 30.0, "microseconds_ratio_low": 20.0, "microseconds_ratio_high": 50.0,
+    }  # fmt: skip
+    tables = put(tmp_path, "paper-ebm", "equal_steps", [row, {**row, "k": np.nan}])
+    (steps,) = steps_equal(tables, "DFT", "frechet")
+    assert (steps.of, steps.value, steps.low, steps.high) == ("m, ULA", 40.0, 0.0, np.inf)
+    (times,) = times_cheaper(tables, "DFT", "frechet")
+    assert (times.value, times.low, times.high) == (30.0, 20.0, 50.0)
+
+
+def test_rivals_cost_a_geometric_mean_over_seeds(tmp_path: Path) -> None:
+    put(tmp_path, "paper-ebm", "rivals", [{"target": "m", "sampler": "DFT", "rival_seconds": "MALA long"}])
+    rows: list[dict[str, object]] = [
+        {"target": "m", "seed": seed, "sampler": sampler, "microseconds_per_effective_draw": cost}
+        for sampler, costs in (("DFT", (1.0, 2.0)), ("MALA long", (10.0, 80.0)))
+        for seed, cost in enumerate(costs)
+    ]
+    (found,) = rival_times_dearer(put(tmp_path, "paper-ebm", "costs", rows), "DFT")
+    assert (found.of, found.value) == ("m, MALA long", pytest.approx(20.0))
+
+
+def test_exponents_are_those_of_the_primary_ratio(tmp_path: Path) -> None:
+    row: dict[str, object] = {
+        "family": "mixture", "sampler": "DFT", "quantity": "primary_ratio", "exponent": 0.5, "low": 0.2, "high": 0.8,
+    }  # fmt: skip
+    tables = put(tmp_path, "paper-dimensions", "exponents", [row, {**row, "quantity": "fit_seconds"}])
+    (found,) = falls_with_dimension(tables, "DFT")
+    assert (found.of, found.value, found.low, found.high) == ("mixture", 0.5, 0.2, 0.8)
+
+
+def test_without_tables_nothing_is_testable_and_the_reason_is_given(tmp_path: Path) -> None:
+    ledger = Ledger(CLAIMS, Tables(tmp_path))
+    table = ledger.table()
+    assert list(table.columns) == COLUMNS
+    assert set(table["verdict"]) == {"not testable"}
+    assert table.loc[table["experiment"] != "", "note"].str.contains("was not run").all()
+    assert ledger.details().empty
+
+
+def test_claims_are_told_apart_and_name_experiments() -> None:
+    suites = {experiment.suite for experiment in EXPERIMENTS}
+    assert len({claim.text for claim in CLAIMS}) == len(CLAIMS)
+    assert {claim.experiment for claim in CLAIMS if isinstance(claim, Claim)} <= suites
+
+
+def test_the_page_and_the_tables_say_the_same(tmp_path: Path) -> None:
+    row: dict[str, object] = {
+        "family": "mixture", "sampler": "DFT", "quantity": "primary_ratio", "exponent": 0.5, "low": 0.2, "high": 0.8,
+    }  # fmt: skip
+    put(tmp_path, "paper-dimensions", "exponents", [row])
+    csv, evidence, page = write_claims(tmp_path, tmp_path / "claims.csv", tmp_path / "claims.md")
+    found = pd.read_csv(csv).set_index("claim").loc["Quality falls with the dimension"]
+    assert (found["value"], found["interval"], found["verdict"]) == (0.5, "0.2 to 0.8", "replicated")
+    assert pd.read_csv(evidence)[["of", "value"]].to_numpy().tolist() == [["mixture", 0.5]]
+    assert (
+        "| Quality falls with the dimension | arXiv 2411.01453 | 0.5 | 0.2 to 0.8 | **replicated** |"
+        in page.read_text()
+    )
+    assert "| mixture | 0.5 | 0.2 to 0.8 |" in page.read_text()
+
+
+@pytest.mark.skipif(not (ROOT / "results" / "paper").is_dir(), reason="no results of the paper are shipped")
+def test_the_shipped_ledger_is_what_the_shipped_tables_say(tmp_path: Path) -> None:
+    written = write_claims(ROOT / "results" / "paper", tmp_path / "claims.csv", tmp_path / "claims.md")
+    shipped = ROOT / "results" / "claims.csv", ROOT / "results" / "claims_evidence.csv", ROOT / "docs" / "claims.md"
+    for mine, theirs in zip(written, shipped, strict=True):
+        assert mine.read_text() == theirs.read_text()
