@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from ..targets.meter import Counts
+from .plan import RunSpec
 from .store import Record
 
 COSTS = (
@@ -16,32 +17,33 @@ COSTS = (
 )  # fmt: skip
 
 
-def run_costs(stored: Iterable[Record], metrics: pd.DataFrame) -> pd.DataFrame:
+def run_costs(stored: Iterable[tuple[RunSpec, Record | None, str]], metrics: pd.DataFrame) -> pd.DataFrame:
     """Costs of every run that ended its draw.
 
     Args:
-        stored: records of runs.
+        stored: planned runs with their records, see ``evaluate.records``. Labels are those of the plan: a record keeps
+            the ones that its suite had when it ran.
         metrics: what ``evaluate_store`` returned, for the effective sample sizes of chains (``ess_bulk``).
     Returns:
         One row per run: target, sampler, seed and the columns ``COSTS``; nan where something was not measured. Per draw
         means per sample where samples are independent, and per effective sample where chains came with them.
     """
-    ess = metrics.loc[metrics["metric"] == "ess_bulk"].set_index("run_id")["value"]
+    of_chains = metrics[metrics["metric"] == "ess_bulk"]
+    ess = dict(zip(of_chains["run_id"], of_chains["value"], strict=True))
     rows = []
-    for record in stored:
-        if not record.counts or "draw" not in record.seconds:
+    for run, record, _ in stored:
+        if record is None or not record.counts or "draw" not in record.seconds:
             continue
-        spec = record.spec
-        effective = float(ess.get(spec.run_id, math.nan)) if "chains" in record.arrays else float(spec.n_samples)
+        effective = float(ess.get(run.run_id, math.nan)) if "chains" in record.arrays else float(run.n_samples)
         equivalents = {phase: Counts(**counts).gradient_equivalents for phase, counts in record.counts.items()}
         rows.append(
             {
-                "target": spec.target_label,
-                "sampler": spec.sampler_label,
-                "seed": spec.seed,
+                "target": run.target_label,
+                "sampler": run.sampler_label,
+                "seed": run.seed,
                 "fit_seconds": record.seconds["fit"],
                 "draw_seconds": record.seconds["draw"],
-                "microseconds_per_draw": 1e6 * record.seconds["draw"] / spec.n_samples,
+                "microseconds_per_draw": 1e6 * record.seconds["draw"] / run.n_samples,
                 "best_microseconds_per_draw": min((cost for _, cost in record.throughput), default=math.nan),
                 "microseconds_per_effective_draw": 1e6 * record.seconds["draw"] / effective,
                 **{f"{phase}_{kind}": n for phase, counts in record.counts.items() for kind, n in counts.items()},

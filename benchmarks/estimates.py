@@ -3,6 +3,7 @@
 ``python -m samplerbench.benchmarks.estimates STORE ...`` brings the shipped table up to date.
 """
 
+import dataclasses
 import hashlib
 import json
 import statistics
@@ -100,7 +101,7 @@ def _folder() -> Traversable:
 
 
 def _records(store: Store) -> list[Record]:
-    """Records of a store that can be read; none where there is no store."""
+    """Records of a store that can be read, under the labels of its plan; none where there is no store."""
     found = []
     try:
         runs = store.plan().runs
@@ -112,7 +113,7 @@ def _records(store: Store) -> list[Record]:
         except StoreError:
             continue
         if record is not None:
-            found.append(record)
+            found.append(dataclasses.replace(record, spec=run))  # a record keeps the labels of the day it ran
     return found
 
 

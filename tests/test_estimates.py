@@ -129,3 +129,13 @@ def test_the_shipped_table_takes_in_the_runs_of_stores(
     pd.testing.assert_frame_equal(shipped(), first)
     (run, *_) = [run for run in Store(tmp_path / "store").plan().runs if run.sampler_label == "not"]
     assert Estimates.known().seconds(run) == first["seconds"][0]
+
+
+def test_runs_go_into_the_table_under_the_labels_of_the_plan(
+    make_suite: Callable[..., Suite], run_here: Callable[[Suite, Path], None], tmp_path: Path
+) -> None:
+    run_here(make_suite("not"), tmp_path / "store")
+    plan_file = tmp_path / "store" / "plan.json"
+    plan_file.write_text(plan_file.read_text().replace('"sampler_label": "not"', '"sampler_label": "renamed"'))
+    main([str(tmp_path / "store")])
+    assert shipped()["sampler"].tolist() == ["renamed"]
