@@ -74,7 +74,7 @@ def change_of(
         before, after: values by seed, shapes ``(n,)`` and ``(m,)``.
         paired: whether the same seed stands at the same place, so that n = m.
         level: one less the coverage of the interval.
-        resolution: standard errors below it are none.
+        resolution: standard errors below it are none, and a change up to it is no change: its p is 1.
         is_grained: whether values can coincide by chance, as counts of modes do. Then a standard error of zero is no
             certainty, and p is that of the exact permutation test; otherwise the error is at least the resolution.
     """
@@ -90,7 +90,8 @@ def change_of(
             halves.append(float(stats.t.ppf(1 - level / 2 / len(tests), df)) * scale)
             ps.append(float(2 * stats.t.sf(abs(change) / scale, df)))
     half = min(halves) if min(halves) < math.inf else math.nan
-    return Change(change, change - half, change + half, min(1.0, len(tests) * min(ps)))
+    p = 1.0 if abs(change) <= resolution else min(1.0, len(tests) * min(ps))
+    return Change(change, change - half, change + half, p)
 
 
 def _welch(before: Array, after: Array) -> tuple[float, float, float]:
@@ -328,27 +329,35 @@ def _verdict(p: float, change: float, direction: object, level: float) -> str:
 
 
 def _status_rows(before: pd.DataFrame, after: pd.DataFrame) -> list[dict[str, object]]:
-    """Rows of which a run ends otherwise than before: worse where a run that was ok is not, whatever the seeds."""
-    rows = []
+    """Rows of which a run ends otherwise than before: worse where a run that was ok is not, whatever the seeds.
+
+    Seeds that only ``after`` has count against a row that was ok in all seeds of ``before``: they are expected to be.
+    """
     sides = [frame[[*KEY, "seed", "status", "reason"]].drop_duplicates([*KEY, "seed"]) for frame in (before, after)]
-    both = sides[0].merge(sides[1], on=[*KEY, "seed"], suffixes=("_before", "_after"))
-    for (target, sampler), runs in both.groupby(KEY, sort=False):
-        changed = runs[runs["status_before"] != runs["status_after"]]
+    others = dict(iter(sides[1].groupby(KEY, sort=False)))
+    rows = []
+    for key, old in sides[0].groupby(KEY, sort=False):
+        if key not in others:
+            continue
+        runs = old.merge(others[key], on="seed", how="right", suffixes=("_before", "_after"))
+        runs["status_before"] = runs["status_before"].fillna("ok" if (old["status"] == "ok").all() else "")
+        changed = runs[(runs["status_before"] != runs["status_after"]) & (runs["status_before"] != "")]
         if changed.empty:
             continue
-        lost, won = changed[changed["status_before"] == "ok"], changed[changed["status_after"] == "ok"]
+        is_absent = changed["status_after"].isin(ABSENT)
+        lost = changed[(changed["status_before"] == "ok") & ~is_absent]
+        is_won = (changed["status_after"] == "ok").any()
+        verdict = "worse" if len(lost) else "cannot tell" if is_absent.any() else "better" if is_won else "changed"
         shown = lost if len(lost) else changed
-        is_absent = changed["status_after"].isin(ABSENT).all()
-        verdict = "cannot tell" if is_absent else "worse" if len(lost) else "better" if len(won) else "changed"
-        seeds = ", ".join(str(seed) for seed in shown["seed"])
+        seeds = ", ".join(f"{seed}" + ("" if seed in set(old["seed"]) else " (new)") for seed in shown["seed"])
         reason = next((str(reason) for reason in shown["reason_after"] if reason), "")
         rows.append(
             {
-                "target": target,
-                "sampler": sampler,
+                "target": key[0],
+                "sampler": key[1],
                 "metric": "status",
                 "kind": "status",
-                "n_before": len(runs),
+                "n_before": len(old),
                 "n_after": len(runs),
                 "before": shown["status_before"].iloc[0],
                 "after": shown["status_after"].iloc[0],

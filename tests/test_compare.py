@@ -217,6 +217,44 @@ def test_a_value_that_is_not_finite_any_more_is_a_regression() -> None:
     assert row["note"] == "no value in 2 runs: sliced_w2 not finite"
 
 
+@pytest.mark.parametrize("metric", ["mode_recall", "sliced_w2"])
+def test_equal_values_are_the_same_whatever_the_numbers_of_seeds(metric: str) -> None:
+    """Of 5 and 10 equal values none overlap, so the exact test alone would call a change of nothing significant."""
+    few, many = board({"s": np.full(5, 1.3)}, metric), board({"s": np.full(10, 1.3)}, metric)
+    for a, b in ((few, many), (many, few)):
+        row = cell(compare_runs(a, b), metric=metric)
+        assert (row["verdict"], row["p"]) == ("same", 1.0)
+
+
+def test_a_change_of_the_last_digit_is_none_and_a_larger_one_of_quiet_values_is_tested() -> None:
+    old = np.full(5, 1.0)
+    assert change_of(old, np.full(10, 1.0 + 1e-6), paired=False, resolution=1e-5).p == 1
+    assert change_of(old, np.full(10, 1.0 + 1e-4), paired=False, resolution=1e-5).p == 2 / math.comb(15, 5)
+
+
+def test_a_failure_in_a_seed_that_only_the_new_side_has_is_a_regression_of_a_row_that_was_ok() -> None:
+    before = board({"s": np.array([1.0, 1.1])})
+    metrics = board({"s": np.array([1.0, 1.1, 1.2, 1.3])}).metrics
+    metrics.loc[3, ["status", "value", "ratio", "reason"]] = ["failed", math.nan, math.nan, "it broke"]
+    row = cell(regressions(compare_runs(before, Runs(metrics, before.costs))), metric="status")
+    assert (row["before"], row["after"], row["note"]) == ("ok", "failed", "seed 3 (new): it broke")
+    assert (row["n_before"], row["n_after"]) == (2, 4)
+    partly = before.metrics.copy()
+    partly.loc[1, ["status", "value", "ratio"]] = ["failed", math.nan, math.nan]
+    same = metrics.assign(status=["ok", "failed", "ok", "failed"])  # nothing says that new seeds should be ok
+    assert regressions(compare_runs(Runs(partly, before.costs), Runs(same, before.costs))).empty
+    absent = metrics.assign(status=["ok", "ok", "ok", "not_installed"])
+    assert regressions(compare_runs(before, Runs(absent, before.costs))).empty
+
+
+def test_a_run_that_is_won_does_not_make_an_absent_package_a_loss() -> None:
+    before = board({"s": np.array([1.0, 1.1])})
+    a = before.metrics.assign(status=["failed", "ok"], value=[math.nan, 1.1], ratio=[math.nan, 1.1])
+    b = before.metrics.assign(status=["ok", "not_installed"], value=[1.0, math.nan], ratio=[1.0, math.nan])
+    row = cell(compare_runs(Runs(a, before.costs), Runs(b, before.costs)), metric="status")
+    assert row["verdict"] == "cannot tell"
+
+
 def test_rows_that_appear_or_vanish_are_said_and_no_regression() -> None:
     ab, bc = (board({name: np.array([1.0, 1.1]) for name in names}) for names in ("ab", "bc"))
     table = compare_runs(ab, bc)
