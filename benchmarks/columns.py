@@ -82,7 +82,8 @@ _COSTS = (
     Column("microseconds_per_draw", "draw_seconds over the number of draws", "µs"),
     Column("best_microseconds_per_draw", "Time of a draw at the batch size where it is least", "µs"),
     Column(
-        "microseconds_per_effective_draw", "As microseconds_per_draw, but chains count by their effective size",
+        "microseconds_per_effective_draw",
+        "As microseconds_per_draw, but chains count by their effective size (ess_bulk), weighted draws by Kish's",
         "µs",
     ),
     Column("fit_log_prob", "Points at which fit evaluated the log density", "evaluations"),
@@ -99,7 +100,8 @@ _COSTS = (
     Column("draw_gradient_equivalents", "Evaluations of draw, counted alike", "gradient equivalents"),
     Column(
         "gradient_equivalents_per_effective_draw",
-        "draw_gradient_equivalents over the number of draws, or of chains over their effective size",
+        "draw_gradient_equivalents over the number of draws; of chains over their effective size (ess_bulk), of "
+        "weighted draws over Kish's, (sum of weights)^2 over the sum of their squares",
         "gradient equivalents",
     ),
     Column("peak_memory_mb", "Peak memory of the worker process; exact on Linux only", "MB"),

@@ -34,7 +34,7 @@ def read_runs(path: Path, *, device: str = "cpu") -> Runs:
     if (path / "plan.json").exists():
         store = Store(path)
         metrics = evaluate_store(path, device=device)
-        costs = run_costs(records(store, store.plan()), metrics)
+        costs = run_costs(store, records(store, store.plan()), metrics)
         return Runs(_rounded(metrics, NUMBERS), _rounded(costs, COSTS))
     if (path / "metrics.csv").is_file():
         return Runs(_read_metrics(path / "metrics.csv"), _read_costs(path))

@@ -206,8 +206,8 @@ KPIS: tuple[KPI, ...] = (
         "equivalents_per_1000",
         "grad. eq. per 1,000 draws",
         "gradient equivalents",
-        "gradient equivalents of 1,000 effective draws; after the plus what is paid once (training, adaptation, "
-        "burn-in).",
+        "gradient equivalents of 1,000 effective draws (of chains by their effective sample size, of weighted draws by "
+        "Kish's); after the plus what is paid once (training, adaptation, burn-in).",
         _cost("fit_gradient_equivalents", "gradient_equivalents_per_effective_draw", 1.0),
     ),
     KPI(

@@ -64,7 +64,7 @@ def collect(store: Path | str, *, metrics: pd.DataFrame | None = None, device: s
     plan = directory.plan()
     values = evaluate_store(store, device=device) if metrics is None else metrics
     stored = records(directory, plan)
-    costs = run_costs(stored, values)
+    costs = run_costs(directory, stored, values)
     development = development_targets(plan.runs)
     places = rank_targets(values, development)
     board = _board(values, stored, costs).merge(

@@ -1,5 +1,6 @@
 """Costs of runs: whose they are, and how many draws they are shared by."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,3 +58,21 @@ def test_two_rows_of_one_configuration_share_its_costs(run_here: Run, tmp_path: 
     run_here(parse_suite(table, "twins"), tmp_path)
     prices = collect(tmp_path).costs.set_index("sampler")["gradient_equivalents_per_effective_draw"]
     assert prices["one"] == prices["other"] > 0
+
+
+def test_weighted_draws_count_by_kish(run_here: Run, tmp_path: Path) -> None:
+    table = {"n_samples": 60, "metrics": ["energy_w1"], "targets": ["gaussian2"], "samplers": ["ais"]}
+    run_here(parse_suite(table, "weighted"), tmp_path)
+    results = collect(tmp_path)
+    (record,) = results.records
+    weights = Store(tmp_path).draws(record).log_weights
+    assert weights is not None
+    kish = 1 / weights.double().softmax(0).square().sum().item()
+    assert 1 < kish < 60
+    (row,) = results.costs.to_dict("records")
+    paid = row["draw_gradient_equivalents"]
+    assert row["gradient_equivalents_per_effective_draw"] == pytest.approx(paid / kish)
+    assert row["microseconds_per_effective_draw"] == pytest.approx(1e6 * row["draw_seconds"] / kish)
+    assert row["microseconds_per_draw"] == pytest.approx(1e6 * row["draw_seconds"] / 60)
+    (tmp_path / "runs" / record.spec.run_id / "draws.npz").write_bytes(b"corrupt")
+    assert math.isnan(collect(tmp_path).costs["gradient_equivalents_per_effective_draw"][0])
