@@ -71,7 +71,7 @@ class Estimates:
 def duration(seconds: float) -> str:
     """Seconds as people say them: ``42 s``, ``7 min``, ``3.5 h``."""
     if seconds < 100:
-        return f"{seconds:.2g} s"
+        return f"{seconds:.0f} s" if seconds >= 9.95 else f"{seconds:.2g} s"
     return f"{seconds / 60:.0f} min" if seconds < 5_400 else f"{seconds / 3_600:.1f} h"
 
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from .in_words import number
+from .number_text import number_text
 
 WIDTH, HEIGHT = 340, 236
 LEFT, RIGHT, TOP, BOTTOM = 38, 330, 12, 194
@@ -52,6 +53,26 @@ class Front:
     summary: str
 
 
+def pareto_front(cost: npt.ArrayLike, loss: npt.ArrayLike) -> list[int]:
+    """Rows that no other row beats: none is as good in both and better in one.
+
+    Args:
+        cost, loss: of the rows, shape ``(n,)``, lower is better; rows with a nan are on no front.
+    Returns:
+        Indices, from the cheapest to the dearest and so from the worst to the best; of equal rows all.
+    """
+    costs, losses = np.asarray(cost, dtype=float), np.asarray(loss, dtype=float)
+    known = [
+        int(row) for row in np.lexsort((losses, costs)) if math.isfinite(costs[row]) and math.isfinite(losses[row])
+    ]
+    front: list[int] = []
+    for row in known:
+        is_equal = bool(front) and (costs[row], losses[row]) == (costs[front[-1]], losses[front[-1]])
+        if not front or losses[row] < losses[front[-1]] or is_equal:
+            front.append(row)
+    return front
+
+
 def front(part: pd.DataFrame, cost: "pd.Series[float]", title: str) -> Front | None:
     """Primary ratio over a cost.
 
@@ -66,9 +87,8 @@ def front(part: pd.DataFrame, cost: "pd.Series[float]", title: str) -> Front | N
     known = known[np.isfinite(known["cost"]) & np.isfinite(known["primary_ratio"]) & (known["cost"] >= 0)]
     if known.empty:
         return None
-    known = known.sort_values(["cost", "primary_ratio"], kind="stable")
-    best_so_far = known["primary_ratio"].cummin().shift(fill_value=math.inf)
-    on_front = (known["primary_ratio"] < best_so_far).to_list()
+    known = known.sort_values(["cost", "primary_ratio"], kind="stable", ignore_index=True)
+    on_front = set(pareto_front(known["cost"], known["primary_ratio"]))
     x_of, x_ticks = _x_axis(known["cost"].to_list())
     y_of, y_ticks = _y_axis(known["primary_ratio"].to_list())
     marks = [
@@ -76,14 +96,16 @@ def front(part: pd.DataFrame, cost: "pd.Series[float]", title: str) -> Front | N
             name=str(row["sampler"]),
             x=x_of(row["cost"]),
             y=y_of(row["primary_ratio"]),
-            tip=f"{row['sampler']}: ratio {number(row['primary_ratio'])}, cost {number(row['cost'])}",
+            tip=f"{row['sampler']}: ratio {number_text(row['primary_ratio'])}, cost {number_text(row['cost'])}",
             is_best=bool(row["is_best"]),
-            on_front=is_on,
+            on_front=place in on_front,
         )
-        for is_on, (_, row) in zip(on_front, known.iterrows(), strict=True)
+        for place, (_, row) in enumerate(known.iterrows())
     ]
     corners = [mark for mark in marks if mark.on_front]
-    named = ", ".join(f"{mark.name} ({number(known['primary_ratio'].iloc[marks.index(mark)])})" for mark in corners)
+    named = ", ".join(
+        f"{mark.name} ({number_text(known['primary_ratio'].iloc[marks.index(mark)])})" for mark in corners
+    )
     return Front(
         title=title,
         marks=[*(mark for mark in marks if not mark.on_front), *_named(corners)],
@@ -155,7 +177,7 @@ def _steps(corners: Sequence[Mark]) -> str:
     for mark in corners[1:]:
         points += [(mark.x, points[-1][1]), (mark.x, mark.y)]
     points.append((RIGHT, points[-1][1]))
-    return " ".join(f"{x:g},{y:g}" for x, y in points)
+    return " ".join(f"{x:g},{y:g}" for x, y in dict.fromkeys(points))  # equal rows share a corner
 
 
 def _named(corners: Sequence[Mark]) -> list[Mark]:

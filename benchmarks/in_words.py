@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from .number_text import number_text
 from .ranks import MIN_SEEDS, PRIMARY
 
 N_NAMED = 5  # of a group; the others are counted
@@ -35,21 +36,6 @@ def names(rows: Sequence[str], most: int = N_NAMED) -> str:
     """``A, B and C``, or ``A, B, C and 4 more``."""
     shown = [*rows] if len(rows) <= most + 1 else [*rows[:most], f"{len(rows) - most} more"]
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
-
-
-def number(value: float, digits: int = 3) -> str:
-    """A few digits, as people write them: 0.0123, 1.30, 4,090, 4.09e6; a dash where there is none."""
-    if math.isnan(value):
-        return "–"
-    if math.isinf(value):
-        return "∞" if value > 0 else "−∞"
-    if value == 0 or 1e-3 <= abs(value) < 10**digits:
-        text = f"{value:#.{digits}g}" if abs(value) < 10 and value != round(value) else f"{value:.{digits}g}"
-        return text.rstrip(".")
-    if 1 <= abs(value) < 1e5:
-        return f"{float(f'{value:.{digits}g}'):,.0f}"
-    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
 
 
 def envelope(fit: Sequence[float], draw: Sequence[float]) -> list[tuple[int, float]]:
@@ -92,7 +78,7 @@ def _unranked(part: pd.DataFrame) -> str:
 
 
 def _with_ratio(row: "pd.Series[Any]") -> str:
-    return f"{row['sampler']} ({number(row['primary_ratio'])}{', at the floor' if at_floor(row) else ''})"
+    return f"{row['sampler']} ({number_text(row['primary_ratio'])}{', at the floor' if at_floor(row) else ''})"
 
 
 def _first(best: pd.DataFrame, ranked: pd.DataFrame) -> str:
@@ -113,7 +99,7 @@ def _first(best: pd.DataFrame, ranked: pd.DataFrame) -> str:
     who = names([str(name) for name in best["sampler"]])
     if len(best) == len(ranked) and len(best) > N_NAMED:
         who = f"All {len(best)} ranked rows"
-    low, high = number(lead["primary_ratio"]), number(best["primary_ratio"].iloc[-1])
+    low, high = number_text(lead["primary_ratio"]), number_text(best["primary_ratio"].iloc[-1])
     n_there = sum(at_floor(row) for _, row in best.iterrows())
     there = "all" if n_there == len(best) else "none" if not n_there else f"{n_there} of {len(best)}"
     return f"{who} share first place: {seeds} do not tell them apart (ratios {low} to {high}, {there} at the floor)."
@@ -124,8 +110,8 @@ def _cheapest(best: pd.DataFrame) -> str:
     if known.empty:
         return ""
     row = known.iloc[0]
-    price = f"{number(row[DRAW])} gradient equivalents" if row[DRAW] else "no evaluation of the density"
-    time = f"{number(row['microseconds_per_effective_draw'])} µs"
+    price = f"{number_text(row[DRAW])} gradient equivalents" if row[DRAW] else "no evaluation of the density"
+    time = f"{number_text(row['microseconds_per_effective_draw'])} µs"
     if len(best) == 1:
         return f"A draw of it costs {price}, {time}."
     return f"Cheapest of them per draw is {_with_ratio(row)}: {price}, {time}."
@@ -136,13 +122,14 @@ def _pays(best: pd.DataFrame) -> str:
     if known.empty or (len(known) == 1 and known[FIT].iloc[0] == 0):
         return ""
     if len(known) == 1:
-        return f"Before its first draw it pays {number(known[FIT].iloc[0])} gradient equivalents (training, warm-up)."
+        once = number_text(known[FIT].iloc[0])
+        return f"Before its first draw it pays {once} gradient equivalents (training, warm-up)."
     steps = envelope(known[FIT].to_list(), known[DRAW].to_list())
     name = [str(known["sampler"][k]) for k, _ in steps]
     if len(steps) == 1:
         return f"With training and warm-up counted, {name[0]} costs least of them for any number of draws."
-    later = "".join(f", from {number(n)} draws {name[i]}" for i, (_, n) in enumerate(steps) if i > 1)
+    later = "".join(f", from {number_text(n)} draws {name[i]}" for i, (_, n) in enumerate(steps) if i > 1)
     return (
-        f"Training or warm-up pays from {number(steps[1][1])} draws: then {name[1]} costs least in total{later}; "
+        f"Training or warm-up pays from {number_text(steps[1][1])} draws: then {name[1]} costs least in total{later}; "
         f"for fewer draws {name[0]} does."
     )

@@ -19,10 +19,11 @@ from ..targets.base import TARGETS
 from .catalogue import NOT_YET, describe, facts_of, log_z_text
 from .costs import COSTS
 from .fronts import Front, front
-from .in_words import in_words, letters, number
+from .in_words import in_words, letters
 from .kpis import KPI, KPIS
 from .leaderboard import Results, provenance
 from .markdown import by_rank, places
+from .number_text import number_text
 from .page_cells import (
     BAR,
     COST_COLUMNS,
@@ -158,7 +159,7 @@ def page(
             name: (entry["version"], json.dumps(entry["configuration"], indent=1, sort_keys=True))
             for name, entry in origin["samplers"].items()
         },
-        number=number,
+        number=number_text,
         style=Markup(_file("leaderboard.css")),  # our own files, not data
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

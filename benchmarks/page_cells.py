@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from ..metrics.base import METRICS
-from .in_words import at_floor, number
+from .in_words import at_floor
+from .number_text import number_text
 from .ranks import PRIMARY
 
 CHIEF = (
@@ -95,13 +96,13 @@ def metric_cell(row: "pd.Series[Any]", name: str) -> Cell:
         return Cell("–")
     said = []  # short: there are ten thousand of them on a large page
     if not math.isnan(row[f"{name}_low"]):
-        said.append(f"95%: {number(row[f'{name}_low'])} to {number(row[f'{name}_high'])}")
+        said.append(f"95%: {number_text(row[f'{name}_low'])} to {number_text(row[f'{name}_high'])}")
     if not math.isnan(ratio):
-        said.append(f"floor {number(row[f'{name}_floor'])}, z {number(row[f'{name}_z'], 2)}")
+        said.append(f"floor {number_text(row[f'{name}_floor'])}, z {number_text(row[f'{name}_z'], 2)}")
         said.append(f"at the floor: {100 * row[f'{name}_at_floor']:.0f}% of runs")
     is_at_floor = bool(row[f"{name}_at_floor"] >= 0.5)
-    note = "" if math.isnan(ratio) else f"{number(ratio, 2)}×"
-    return Cell(number(value), note, sort_value(value), "\n".join(said), is_at_floor)
+    note = "" if math.isnan(ratio) else f"{number_text(ratio, 2)}×"
+    return Cell(number_text(value), note, sort_value(value), "\n".join(said), is_at_floor)
 
 
 def ratio_cell(row: "pd.Series[Any]") -> Cell:
@@ -109,24 +110,24 @@ def ratio_cell(row: "pd.Series[Any]") -> Cell:
     ratio = row["primary_ratio"]
     if math.isnan(ratio):
         return Cell("–", tip=str(row["loss"] or row["reason"] or "not every run has a value and a floor"))
-    lines = [f"{number(ratio)} times the floor of exact draws"]
+    lines = [f"{number_text(ratio)} times the floor of exact draws"]
     if not math.isnan(row["primary_low"]):
-        interval = f"{number(row['primary_low'])} to {number(row['primary_high'])}"
+        interval = f"{number_text(row['primary_low'])} to {number_text(row['primary_high'])}"
         lines.append(f"95% interval {interval}, {row['n_seeds']} seeds")
     lines += [
-        f"{name}: {number(row[f'{name}_ratio'])} times its floor {number(row[f'{name}_floor'])}"
+        f"{name}: {number_text(row[f'{name}_ratio'])} times its floor {number_text(row[f'{name}_floor'])}"
         for name in PRIMARY
         if f"{name}_ratio" in row and not math.isnan(row[f"{name}_ratio"])
     ]
     if not math.isnan(row["rank"]):
         counts = (int(row["n_better"]), int(row["n_tied"]), int(row["n_worse"]))
         lines.append("better rows: {}, not told apart: {}, worse: {}".format(*counts))
-    return Cell(number(ratio), "", sort_value(ratio), "\n".join(lines), at_floor(row))
+    return Cell(number_text(ratio), "", sort_value(ratio), "\n".join(lines), at_floor(row))
 
 
 def cost_cell(value: float, name: str) -> Cell:
     """A cost; times below what a clock tells are not given digits."""
-    text = "<0.01" if name == "fit_seconds" and 0 < value < 0.01 else number(value)
+    text = "<0.01" if name == "fit_seconds" and 0 < value < 0.01 else number_text(value)
     return Cell(text, sort=sort_value(value))
 
 
@@ -138,16 +139,16 @@ def pays_cells(row: "pd.Series[Any]") -> list[Cell]:
         if not isinstance(against, str):
             cells.append(Cell("–", tip="No row of no worse quality to set it against."))
             continue
-        low, high = (number(row[f"break_even_{unit}_{end}"]) for end in ("low", "high"))
+        low, high = (number_text(row[f"break_even_{unit}_{end}"]) for end in ("low", "high"))
         lines = [
             f"against {against}: of no worse quality, cheapest for the draws of a run",
             f"95% interval {low} to {high}",
         ]
-        text = "never" if math.isinf(value) else "at once" if value == 0 else number(value)
+        text = "never" if math.isinf(value) else "at once" if value == 0 else number_text(value)
         cells.append(Cell(text, f"vs {against}", sort_value(value), "\n".join(lines)))
     shows = row["bias_shows_at"]
     tip = "Not seen: at the floor in at least half of the runs." if math.isinf(shows) else ""
-    return [*cells, Cell("not seen" if math.isinf(shows) else number(shows), sort=sort_value(shows), tip=tip)]
+    return [*cells, Cell("not seen" if math.isinf(shows) else number_text(shows), sort=sort_value(shows), tip=tip)]
 
 
 def bars(part: pd.DataFrame) -> list[Bar | None]:

@@ -4,12 +4,12 @@ import math
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation
 
+from .fronts import pareto_front
 from .look import RATIO, cost_axis, ratio_axis, set_title, style
 
 COSTS = {
@@ -19,26 +19,6 @@ COSTS = {
 MANY = 12  # above, only rows on a front have a colour and a name
 PER_ROW = 5  # targets beside each other, where each panel has a legend of its own
 GREY = "0.75"
-
-
-def pareto_front(cost: npt.ArrayLike, loss: npt.ArrayLike) -> list[int]:
-    """Rows that no other row beats: none is as good in both and better in one.
-
-    Args:
-        cost, loss: of the rows, shape ``(n,)``, lower is better; rows with a nan are on no front.
-    Returns:
-        Indices, from the cheapest to the dearest and so from the worst to the best; of equal rows all.
-    """
-    costs, losses = np.asarray(cost, dtype=float), np.asarray(loss, dtype=float)
-    known = [
-        int(row) for row in np.lexsort((losses, costs)) if math.isfinite(costs[row]) and math.isfinite(losses[row])
-    ]
-    front: list[int] = []
-    for row in known:
-        is_equal = bool(front) and (costs[row], losses[row]) == (costs[front[-1]], losses[front[-1]])
-        if not front or losses[row] < losses[front[-1]] or is_equal:
-            front.append(row)
-    return front
 
 
 def quality_cost_figure(board: pd.DataFrame) -> Figure:

@@ -79,7 +79,8 @@ def test_runs_that_did_not_end_by_themselves_say_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.5, "0.5 s"), (42, "42 s"), (420, "7 min"), (12_600, "3.5 h"), (99.9, "1e+02 s")]
+    ("seconds", "text"),
+    [(0.5, "0.5 s"), (42, "42 s"), (420, "7 min"), (12_600, "3.5 h"), (99.9, "100 s"), (9.97, "10 s")],
 )
 def test_durations_are_short(seconds: float, text: str) -> None:
     assert duration(seconds) == text

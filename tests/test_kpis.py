@@ -48,7 +48,7 @@ def test_share_of_modes_is_the_mean_over_runs_and_says_of_how_many() -> None:
 
 def test_rarest_mode_is_that_of_the_worst_run() -> None:
     rows = per_seed("rarest_found", 0.02, 0.3, math.nan) + per_seed("rarest_asked", 0.02, 0.02, 0.02)
-    assert readings(rows)["rarest_found"] == (0.3, "0.3 (of 0.02) [2/3 runs]")
+    assert readings(rows)["rarest_found"] == (0.3, "0.300 (of 0.0200) [2/3 runs]")
 
 
 def test_first_hit_stands_beside_the_censored_geometric_law() -> None:
@@ -64,8 +64,8 @@ def test_error_of_averages_is_the_root_of_the_median_bias_beside_that_of_the_flo
     rows = per_seed("moment_bias2", 0.01, 0.04, 0.25, floor=0.0009)
     value, text = readings(rows)["error_of_averages"]
     assert value == pytest.approx(0.2)
-    assert text == "0.2 (exact draws 0.03)"
-    assert readings(per_seed("moment_bias2", 0.04))["error_of_averages"][1] == "0.2"
+    assert text == "0.20 (exact draws 0.030)"
+    assert readings(per_seed("moment_bias2", 0.04))["error_of_averages"][1] == "0.20"
 
 
 def test_cost_is_that_of_a_thousand_effective_draws_with_training_beside_it() -> None:

@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 
 from samplerbench.benchmarks.fronts import front
-from samplerbench.benchmarks.in_words import envelope, in_words, letters, names, number
+from samplerbench.benchmarks.in_words import envelope, in_words, letters, names
 from samplerbench.benchmarks.kpis import KPIS, kpis
 from samplerbench.benchmarks.leaderboard import Results, collect
+from samplerbench.benchmarks.number_text import number_text
 from samplerbench.benchmarks.page import certificates_of, page
 from samplerbench.benchmarks.panels import MAX_DOTS, Panels, panels_of
 from samplerbench.benchmarks.plan import Suite
@@ -278,9 +279,14 @@ def test_sentences_say_what_draws_cost_and_when_training_pays() -> None:
 
 def test_numbers_and_names_as_people_write_them() -> None:
     values = [0.0, 1.0, 1.3, 12.34, 1_234.0, 4_092_979.0, 0.00123, 1.2e-4, np.inf, np.nan]
-    assert [number(value) for value in values] == [
+    assert [number_text(value) for value in values] == [
         "0", "1", "1.30", "12.3", "1,230", "4.09e6", "0.00123", "1.20e-4", "∞", "–",
     ]  # fmt: skip
+    rounded_up = [999.7, 9.996, 0.99996, 99_999.6, 999_999.0, 0.0009996, -999.7]
+    assert [number_text(value) for value in rounded_up] == [
+        "1,000", "10", "1.00", "100,000", "1.00e6", "0.00100", "-1,000",
+    ]  # fmt: skip
+    assert [number_text(value, 2) for value in (99.7, 4 * (1 + 1e-15), 0.2)] == ["100", "4", "0.20"]
     assert names(["A"]) == "A"
     assert names([*"ABCDEFGH"]) == "A, B, C, D, E and 3 more"
     assert letters("ab(53)") == {"a", "b", "(53)"}
@@ -295,6 +301,10 @@ def test_the_front_is_what_none_is_cheaper_and_better_than() -> None:
     heights = {mark.name: mark.y for mark in found.marks}
     assert heights["A"] < heights["C"] < heights["B"] < heights["D"] == found.floor
     assert front(part, pd.Series([np.nan] * 4), "cost") is None
+    twins = front(part.assign(primary_ratio=[2.0, 2.0, 1.0, 1.0]), pd.Series([1.0, 1.0, 9.0, 10.0]), "cost")
+    assert twins is not None
+    assert [mark.name for mark in twins.marks if mark.on_front] == [*"ABC"]  # of equal rows all, as in the figure
+    assert len(set(twins.steps.split())) == len(twins.steps.split()) == 4
 
 
 def test_dots_are_the_draws_within_a_unit(store: Path) -> None:
