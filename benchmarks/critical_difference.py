@@ -9,8 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .friedman import Friedman
 from .look import COLOURS, set_title
-from .ranks import Array, Friedman
+from .ranks import Array
 
 MANY = 12  # above, a row each with an interval; the comb of names and bars is legible up to here
 BARS_BEGIN, BAR_STEP = 0.35, 0.3  # below the axis, in the unit of one name's line

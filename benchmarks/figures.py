@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 
 from ..targets.base import TARGETS, HasView, Target
 from .critical_difference import critical_difference_figure
+from .friedman import friedman
 from .leaderboard import collect, throughput
 from .look import COLOURS, LOOK, beside_legend, save, set_title, style
 from .panels import N_TRUTH, first_draws, limits, region_levels
 from .quality_cost import quality_cost_figure
-from .ranks import friedman
 from .store import Store
 from .truth import TruthSource
 

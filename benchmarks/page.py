@@ -18,6 +18,7 @@ from markupsafe import Markup
 from ..targets.base import TARGETS
 from .catalogue import NOT_YET, describe, facts_of, log_z_text
 from .costs import COSTS
+from .friedman import friedman
 from .fronts import Front, front
 from .in_words import in_words, letters
 from .kpis import KPI, KPIS
@@ -40,7 +41,6 @@ from .page_cells import (
     sort_value,
 )
 from .panels import Panels
-from .ranks import friedman
 from .store import Plan
 
 NAME = re.compile("\x02(.*?)\x03", flags=re.DOTALL)

@@ -11,10 +11,10 @@ from samplerbench import targets
 from samplerbench.benchmarks import build_leaderboard
 from samplerbench.benchmarks.critical_difference import critical_difference_figure, groups_within
 from samplerbench.benchmarks.figures import draws_figure, throughput_figure, write_figures
+from samplerbench.benchmarks.friedman import Friedman
 from samplerbench.benchmarks.fronts import pareto_front
 from samplerbench.benchmarks.plan import Suite, parse_suite
 from samplerbench.benchmarks.quality_cost import COSTS, quality_cost_figure
-from samplerbench.benchmarks.ranks import Friedman
 
 Run = Callable[[Suite, Path], None]
 PNG = b"\x89PNG\r\n\x1a\n"

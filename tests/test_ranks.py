@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from samplerbench.benchmarks.friedman import friedman
 from samplerbench.benchmarks.ranks import (
     compare,
-    friedman,
     half_width,
     holm,
     letters_of,
