@@ -1,7 +1,7 @@
 """When training pays: how many draws make up for what a row spends before its first one."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from .ranks import LEVEL, PRIMARY, compare, scores
+from .plan import RunSpec
+from .ranks import LEVEL, MIN_SEEDS, PRIMARY, compare, scores
 
 Array = npt.NDArray[np.float64]
 UNITS = {  # what is paid: columns of the cost of fit, of a draw (by effective size), and the unit of the latter
@@ -68,19 +69,26 @@ def _crossing(fit: float, draw: float) -> float:
     return max(0.0, fit / draw) if draw > 0 else 0.0
 
 
+def restarted_rows(runs: Iterable[RunSpec]) -> set[tuple[str, str]]:
+    """(target, sampler) of the rows whose every draw is the end of a chain of its own.
+
+    They are no rivals in cost, in break-even as in sentences: nobody would use them so where long chains are known.
+    """
+    return {(run.target_label, run.sampler_label) for run in runs if run.configuration.get("mode") == "restart"}
+
+
 def break_even_table(
     metrics: pd.DataFrame, costs: pd.DataFrame, restarted: Collection[tuple[str, str]], n_samples: int
 ) -> pd.DataFrame:
     """Break-even of every row against the cheapest row of no worse quality, on every target.
 
-    No worse is a row whose score is not significantly worse, as in ``ranks``; the cheapest has the least total cost of
-    ``n_samples`` draws. Chains that restart for every draw are no rivals: nobody would use them so where long ones
-    are known.
+    No worse is a row whose score is not significantly worse, as in ``ranks``, which takes as many seeds as ranks do;
+    the cheapest has the least total cost of ``n_samples`` draws.
 
     Args:
         metrics: what ``evaluate_store`` returned.
         costs: what ``costs.run_costs`` returned.
-        restarted: (target, sampler) of rows whose every draw is the end of a chain of its own.
+        restarted: (target, sampler) of rows that are no rivals, see ``restarted_rows``.
         n_samples: draws per run.
     Returns:
         One row per target, sampler and unit (equivalents, seconds): target, sampler, unit, against, break_even, low,
@@ -90,7 +98,7 @@ def break_even_table(
     rows = []
     for target, part in scores(metrics).groupby("target", sort=False):
         table = part.pivot(index="sampler", columns="seed", values="score").reindex(part["sampler"].unique()).dropna()
-        if len(table) < 2 or table.shape[1] < 2:
+        if len(table) < 2 or table.shape[1] < MIN_SEEDS:
             continue
         better = compare(table.to_numpy(dtype=float)).better
         own = costs[costs["target"] == target].set_index(["sampler", "seed"])
@@ -113,7 +121,7 @@ def break_even_table(
                 )
                 rows.append((target, sampler, unit, rival, result.value, result.low, result.high))
     columns = ["target", "sampler", "unit", "against", "break_even", "low", "high"]
-    frame = pd.DataFrame(rows, columns=columns)
+    frame = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(("break_even", "low", "high"), float))
     return frame.merge(bias_shows_at(metrics), on=["target", "sampler"], how="left")
 
 
@@ -136,4 +144,4 @@ def bias_shows_at(metrics: pd.DataFrame) -> pd.DataFrame:
             is_seen = excess > 0 and (cell["at_floor"] == True).mean() < 0.5  # noqa: E712
             numbers.append(float(cell["n_samples"].iloc[0]) / excess if is_seen else math.inf)
         rows.append((target, sampler, min(numbers)))
-    return pd.DataFrame(rows, columns=["target", "sampler", "bias_shows_at"])
+    return pd.DataFrame(rows, columns=["target", "sampler", "bias_shows_at"]).astype({"bias_shows_at": float})

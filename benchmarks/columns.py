@@ -5,6 +5,7 @@ from typing import Literal
 
 from ..metrics.base import METRICS
 from ..targets.registry import unknown
+from .ranks import LEAST_RATIO, MIN_SEEDS
 
 Kind = Literal["text", "integer", "number", "boolean"]
 METRIC = "<metric>"  # in the name of a column: the name of any value of a metric
@@ -51,7 +52,11 @@ def _flag(name: str, meaning: str) -> Column:
 def _break_even(unit: str, paid: str) -> tuple[Column, ...]:
     name = f"break_even_{unit}"
     return (
-        _text(f"{name}_against", f"The row of no worse quality whose draws cost least in {paid}, training included"),
+        _text(
+            f"{name}_against",
+            f"The row of no worse quality whose draws cost least in {paid}, training included; empty with fewer than "
+            f"{MIN_SEEDS} seeds",
+        ),
         Column(name, f"Number of draws from which the row costs less than that one in {paid}; inf is never", "draws"),
         Column(f"{name}_low", f"Lower end of Fieller's 95% interval of {name}", "draws"),
         Column(f"{name}_high", f"Upper end of Fieller's 95% interval of {name}", "draws"),
@@ -133,7 +138,7 @@ TABLES: dict[str, Table] = {
         ("target", "sampler"),
         (
             _TARGET, _SAMPLER,
-            _text("status", "Worst status over the seeds, see metrics.csv"),
+            _text("status", "Worst status over the seeds, see metrics.csv; not_installed and not_applicable hide none"),
             _count("n_ok", "Seeds whose run was ok"),
             _count("n_seeds", "Seeds that were planned"),
             Column(f"{METRIC}_mean", "mean over the seeds that have a value", OF_METRIC),
@@ -148,11 +153,12 @@ TABLES: dict[str, Table] = {
             _flag("development", "Whether settings of shipped samplers were chosen on this target: not in overall.csv"),
             Column(
                 "primary_ratio",
-                "Geometric mean over seeds of the worse ratio of sliced_w2 and mode_tv; empty unless all runs are ok",
+                f"Geometric mean over seeds of the worse ratio of sliced_w2 and mode_tv, ratios below {LEAST_RATIO} "
+                "counted as that; empty unless all runs are ok",
             ),
             Column("primary_low", "Lower end of the 95% t-interval of primary_ratio, taken in logs"),
             Column("primary_high", "Upper end of the 95% t-interval of primary_ratio, taken in logs"),
-            Column("rank", "1 + n_better + n_tied / 2; empty with one seed, or where the row did not take part"),
+            Column("rank", f"1 + n_better + n_tied / 2; empty below {MIN_SEEDS} seeds or if the row took no part"),
             Column("n_better", "Rows of the target that paired tests over seeds call better (5%, Holm)"),
             Column("n_tied", "Other rows of the target that are not told apart from this one"),
             Column("n_worse", "Rows of the target that paired tests over seeds call worse"),
@@ -174,11 +180,11 @@ TABLES: dict[str, Table] = {
         (
             _SAMPLER,
             Column("mean_rank", "Mean over targets of the column rank of leaderboard.csv"),
-            Column("rank_low", "Lower end of the 95% t-interval of mean_rank, over targets"),
-            Column("rank_high", "Upper end of the 95% t-interval of mean_rank, over targets"),
+            Column("rank_low", "Lower end of the 95% t-interval of mean_rank; empty if all ranks are equal"),
+            Column("rank_high", "Upper end of the 95% t-interval of mean_rank; empty if all ranks are equal"),
             _count("n_targets", "Targets on which the row is ranked"),
             _count("n_best", "Targets on which no row is better"),
-            _count("n_losses", "Targets on which a run of the row was not ok"),
+            _count("n_losses", "Targets on which a run of the row was not ok, those where no row is ranked included"),
         ),
     ),
     "kpis": Table(

@@ -2,29 +2,31 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import pandas as pd
 
 from .number_text import number_text
-from .ranks import MIN_SEEDS, PRIMARY
+from .ranks import PRIMARY
+from .unranked import why_unranked
 
 N_NAMED = 5  # of a group; the others are counted
 FIT, DRAW = "fit_gradient_equivalents", "gradient_equivalents_per_effective_draw"
 
 
-def in_words(part: pd.DataFrame, mark: Callable[[str], str] = str) -> list[str]:
+def in_words(part: pd.DataFrame, restarted: Collection[str] = (), mark: Callable[[str], str] = str) -> list[str]:
     """Sentences on one target.
 
     Args:
         part: rows of the leaderboard of that target.
+        restarted: samplers that are no rivals in cost, see ``break_even.restarted_rows``.
         mark: how the name of a row is written.
     Returns:
-        Who is first and beyond noise of whom; which of the first is cheapest per draw; from how many draws on what is
-        paid once (training, warm-up) pays.
+        Who is first and beyond noise of whom; which of the rows tied with the best is cheapest per draw; from how many
+        draws on what is paid once (training, warm-up) pays. Where nothing is ranked: why, and what can be read.
     """
-    part = part.assign(sampler=[mark(str(name)) for name in part["sampler"]])
+    part = part.assign(is_rival=~part["sampler"].isin(restarted), sampler=[mark(str(name)) for name in part["sampler"]])
     ranked = part[part["rank"].notna() & (part["loss"] == "")].sort_values("primary_ratio", kind="stable")
     if ranked.empty:
         return [_unranked(part)]
@@ -70,11 +72,14 @@ def letters(tie_group: str) -> set[str]:
 
 
 def _unranked(part: pd.DataFrame) -> str:
-    if part["primary_ratio"].notna().any():
-        row = part.sort_values("primary_ratio", kind="stable").iloc[0]
-        why = "One seed" if (part["n_seeds"] < MIN_SEEDS).all() else "Too few whole rows"
-        return f"{why}: noise cannot be judged, so nothing is ranked. The lowest ratio has {_with_ratio(row)}."
-    return "Nothing is ranked here: no row has a value and a floor in all of its runs."
+    why = f"No ranks: {why_unranked(part)}."
+    known = part[part["primary_ratio"].notna()].sort_values("primary_ratio", kind="stable")
+    if known.empty:
+        return why
+    ends = [f"{number_text(row['primary_ratio'])} ({row['sampler']})" for _, row in known.iloc[[0, -1]].iterrows()]
+    there = [str(row["sampler"]) for _, row in known.iterrows() if at_floor(row)]
+    passed = f"at the floor: {names(there)}" if there else "none is at the floor"
+    return f"{why} Ratios to the floor of exact draws: {' to '.join(ends[: len(known)])}; {passed}."
 
 
 def _with_ratio(row: "pd.Series[Any]") -> str:
@@ -106,7 +111,7 @@ def _first(best: pd.DataFrame, ranked: pd.DataFrame) -> str:
 
 
 def _cheapest(best: pd.DataFrame) -> str:
-    known = best[best[DRAW].notna()].sort_values([DRAW, "microseconds_per_effective_draw"], kind="stable")
+    known = _tied(best, DRAW).sort_values([DRAW, "microseconds_per_effective_draw"], kind="stable")
     if known.empty:
         return ""
     row = known.iloc[0]
@@ -114,18 +119,24 @@ def _cheapest(best: pd.DataFrame) -> str:
     time = f"{number_text(row['microseconds_per_effective_draw'])} µs"
     if len(best) == 1:
         return f"A draw of it costs {price}, {time}."
-    return f"Cheapest of them per draw is {_with_ratio(row)}: {price}, {time}."
+    aside = "" if best["is_rival"].all() else " (chains that restart for every draw left aside)"
+    quality = f"{number_text(row['primary_ratio'])}, {'at the floor' if at_floor(row) else 'not at the floor'}"
+    return (
+        f"Of the rows tied with the best, {row['sampler']} is cheapest per draw{aside}: {price}, {time}. "
+        f"Its ratio to the floor of exact draws is {quality}."
+    )
 
 
 def _pays(best: pd.DataFrame) -> str:
-    known = best[best[FIT].notna() & best[DRAW].notna()].reset_index(drop=True)
-    if known.empty or (len(known) == 1 and known[FIT].iloc[0] == 0):
+    known = _tied(best, FIT, DRAW).reset_index(drop=True)
+    if known.empty or (len(known) == 1 and (len(best) > 1 or known[FIT].iloc[0] == 0)):
         return ""
     if len(known) == 1:
-        once = number_text(known[FIT].iloc[0])
-        return f"Before its first draw it pays {once} gradient equivalents (training, warm-up)."
+        return (
+            f"Before its first draw it pays {number_text(known[FIT].iloc[0])} gradient equivalents (training, warm-up)."
+        )
     steps = envelope(known[FIT].to_list(), known[DRAW].to_list())
-    name = [str(known["sampler"][k]) for k, _ in steps]
+    name = [_with_ratio(known.iloc[k]) for k, _ in steps]
     if len(steps) == 1:
         return f"With training and warm-up counted, {name[0]} costs least of them for any number of draws."
     later = "".join(f", from {number_text(n)} draws {name[i]}" for i, (_, n) in enumerate(steps) if i > 1)
@@ -133,3 +144,12 @@ def _pays(best: pd.DataFrame) -> str:
         f"Training or warm-up pays from {number_text(steps[1][1])} draws: then {name[1]} costs least in total{later}; "
         f"for fewer draws {name[0]} does."
     )
+
+
+def _tied(best: pd.DataFrame, *costs: str) -> pd.DataFrame:
+    """Rows whose costs compare: known, whole, tied with that of the lowest ratio, no restarts unless one is alone."""
+    own = letters(best["tie_group"].iloc[0])
+    is_tied = best["tie_group"].map(lambda group: bool(letters(str(group)) & own))
+    is_whole = (best["status"] == "ok") & (best["n_ok"] == best["n_seeds"])
+    is_known = best[[*costs]].notna().all(axis=1)
+    return best[is_tied & is_whole & is_known & (best["is_rival"] | (len(best) == 1))]

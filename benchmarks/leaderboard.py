@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .break_even import UNITS, break_even_table
+from .break_even import UNITS, break_even_table, restarted_rows
 from .costs import COSTS, run_costs
 from .development import development_targets
 from .evaluate import evaluate_store, records
@@ -19,7 +19,9 @@ from .ranks import half_width, rank_overall, rank_targets
 from .store import STATUSES, Plan, Record, Store
 
 STATISTICS = ("mean", "low", "high", "floor", "ratio", "z", "at_floor")
-_SEVERITY = tuple(reversed(STATUSES))  # a row shows its worst status: not_applicable, ..., budget, ok
+_SEVERITY = (  # a row shows its worst status; a seed that took no part does not hide how the others ended
+    "killed", "failed", "timeout", "missing", "diverged", "budget", "not_installed", "not_applicable", "ok",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -137,11 +139,8 @@ def _board(
 
 def _break_even(metrics: pd.DataFrame, costs: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     """Break-even, wide: per unit the draws with their interval and against whom; bias_shows_at."""
-    restarted = {
-        (run.target_label, run.sampler_label) for run in plan.runs if run.configuration.get("mode") == "restart"
-    }
     n_samples = max((run.n_samples for run in plan.runs), default=0)
-    table = break_even_table(metrics, costs, restarted, n_samples)
+    table = break_even_table(metrics, costs, restarted_rows(plan.runs), n_samples)
     wide = table[["target", "sampler", "bias_shows_at"]].drop_duplicates()
     for unit in UNITS:
         names = {"break_even": f"break_even_{unit}", "low": f"break_even_{unit}_low", "high": f"break_even_{unit}_high"}
@@ -193,7 +192,7 @@ def _name(record: Record | None) -> str:
 
 def _status(found: list[tuple[Record | None, str]]) -> dict[str, Any]:
     statuses = [_name(record) for record, _ in found]
-    worst = next((status for status in ("missing", *_SEVERITY) if status in statuses), "missing")
+    worst = next((status for status in _SEVERITY if status in statuses), "missing")
     return {"status": worst, "n_ok": statuses.count("ok"), "n_seeds": len(statuses)}
 
 

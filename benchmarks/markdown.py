@@ -8,9 +8,10 @@ import pandas as pd
 
 from .kpis import KPIS
 from .leaderboard import Results
-from .number_text import number_text
+from .number_text import NONE, number_text
 from .ranks import MIN_SEEDS
 from .store import Plan
+from .unranked import why_no_mean_ranks, why_unranked
 
 DEVELOPMENT_MARK = " †"
 
@@ -32,11 +33,17 @@ MARKDOWN_COSTS = {
 def markdown(results: Results, figures: pd.DataFrame) -> str:
     """The leaderboard for reading: ranks over targets, then per target a table, bold at the floor, and key figures."""
     plan, board = results.plan, results.board
-    lines = [f"# Leaderboard: {plan.suite}", "", plan.description, "", *_LEGEND, *_definitions(figures)]
+    description = str(plan.description)
+    lines = [f"# Leaderboard: {str(plan.suite)}", "", description, "", *_LEGEND, *_definitions(figures)]
     lines += _overall(results)
     for target, part in board.groupby("target", sort=False):
-        lines += ["", f"## {target}{DEVELOPMENT_MARK if part['development'].any() else ''}", "", *_table(part, plan)]
-        reasons = [f"* {row['sampler']}: {row['reason']}" for _, row in part.iterrows() if row["reason"]]
+        mark = DEVELOPMENT_MARK if part["development"].any() else ""
+        why = why_unranked(part)
+        lines += ["", f"## {str(str(target))}{mark}", "", *([f"No ranks: {why}.", ""] if why else [])]
+        lines += _table(part, plan)
+        reasons = [
+            f"* {str(row['sampler'])}: {str(row['reason'])}" for _, row in part.iterrows() if row["reason"]
+        ]
         lines += ["", *reasons] if reasons else []
         lines += _key_figures(part, figures[figures["target"] == target])
     return "\n".join([*lines, ""])
@@ -48,14 +55,13 @@ def _overall(results: Results) -> list[str]:
     marked = list(dict.fromkeys(board.loc[board["development"], "target"]))
     notes = [f"{DEVELOPMENT_MARK.strip()} {_DEVELOPMENT}"] if marked else []
     if overall.empty:
-        why = "one seed" if (board["n_seeds"] < MIN_SEEDS).all() else "every target is a development target"
-        return ["", "## Overall", "", f"No ranks: {why}.", *(["", *notes] if notes else [])]
+        return ["", "## Overall", "", f"No ranks: {why_no_mean_ranks(board)}.", *(["", *notes] if notes else [])]
     header = ["sampler", "mean rank", "95% interval", "targets", "best or tied with the best", "losses"]
     lines = ["", "## Overall", "", _line(header), _line(["---"] * len(header))]
     for _, row in overall.iterrows():
-        interval = "-" if math.isnan(row["rank_low"]) else f"{row['rank_low']:.1f} to {row['rank_high']:.1f}"
+        interval = NONE if math.isnan(row["rank_low"]) else f"{row['rank_low']:.1f} to {row['rank_high']:.1f}"
         counts = (row["n_targets"], row["n_best"], row["n_losses"])
-        lines.append(_line([row["sampler"], f"{row['mean_rank']:.1f}", interval, *map(str, counts)]))
+        lines.append(_line([str(row["sampler"]), f"{row['mean_rank']:.1f}", interval, *map(str, counts)]))
     return [*lines, "", _RANKS, *(["", *notes] if notes else [])]
 
 
@@ -64,14 +70,14 @@ def _table(part: pd.DataFrame, plan: Plan) -> list[str]:
     shown = [metric.name for metric in plan.metrics if part[f"{metric.name}_mean"].notna().any()]
     costs = {title: cost for title, cost in MARKDOWN_COSTS.items() if part[cost].notna().any()}
     is_ranked = part["rank"].notna().any()
-    header = [*(["place"] if is_ranked else []), "sampler", "status", *shown, *costs, "pays from", "device"]
+    names = map(str, shown)
+    header = [*(["place"] if is_ranked else []), "sampler", "status", *names, *costs, "pays from", "device"]
     lines = [_line(header), _line(["---"] * len(header))]
     for _, row in by_rank(part).iterrows():
         status = row["status"] if row["n_seeds"] == 1 else f"{row['status']} ({row['n_ok']}/{row['n_seeds']})"
         values = (*(_cell(row, name) for name in shown), *(number_text(row[cost]) for cost in costs.values()))
-        lines.append(
-            _line([*([places(row)] if is_ranked else []), row["sampler"], status, *values, _pays(row), row["device"]])
-        )
+        place = [places(row)] if is_ranked else []
+        lines.append(_line([*place, str(row["sampler"]), status, *values, _pays(row), str(row["device"])]))
     return lines
 
 
@@ -88,7 +94,9 @@ def _key_figures(part: pd.DataFrame, figures: pd.DataFrame) -> list[str]:
         return []
     texts = figures.pivot(index="sampler", columns="kpi", values="text")[[kpi.name for kpi in shown]].fillna("")
     header = ["sampler", *(kpi.title for kpi in shown)]
-    rows = [_line([name, *texts.loc[name]]) for name in by_rank(part)["sampler"] if name in texts.index]
+    rows = [
+        _line([str(name), *map(str, texts.loc[name])]) for name in by_rank(part)["sampler"] if name in texts.index
+    ]
     return ["", _line(header), _line(["---"] * len(header)), *rows]
 
 
@@ -100,7 +108,7 @@ def by_rank(part: pd.DataFrame) -> pd.DataFrame:
 def places(row: "pd.Series[Any]") -> str:
     """The places that a row may have, and the letters of the rows that it is tied with: ``2-4 b``."""
     if math.isnan(row["rank"]):
-        return "-"
+        return NONE
     first, last = 1 + int(row["n_better"]), 1 + int(row["n_better"] + row["n_tied"])
     return f"{first if first == last else f'{first}-{last}'} {row['tie_group']}".strip()
 
@@ -109,8 +117,8 @@ def _pays(row: "pd.Series[Any]") -> str:
     """Draws from which the row costs fewer gradient equivalents than the cheapest one of no worse quality."""
     value, against = row["break_even_equivalents"], row["break_even_equivalents_against"]
     if not isinstance(against, str):
-        return "-"
-    return f"{'never' if math.isinf(value) else number_text(value)} (vs {against})"
+        return NONE
+    return f"{'never' if math.isinf(value) else number_text(value)} (vs {str(against)})"
 
 
 def overview(board: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -133,13 +141,17 @@ _LEGEND = (
     "Each cell is the mean over seeds. In brackets, the ratio to the floor: the value that exact draws of the same "
     "number reach. **Bold** is at the floor: no worse than the 95% point of exact draws, for at least half of the "
     "seeds. Metrics without a floor are bare numbers. A gradient equivalent is the cost of one score of one point "
-    "(log density alone 0.5, Hessian-vector product 2). Place: the places that a row may have; rows that share a "
-    "letter are not told apart by paired tests over seeds (Holm, 5%). Pays from: number of draws from which the row "
-    "costs fewer gradient equivalents, training included, than the cheapest row whose quality is no worse.",
+    "(log density alone 0.5, Hessian-vector product 2). An effective draw (eff. draw): draws of chains count by their "
+    "effective sample size, weighted draws by Kish's. Place: the places that a row may have; rows that share a letter "
+    f"are not told apart by paired tests over seeds (Holm, 5%), which take {MIN_SEEDS} seeds or more. Pays from: the "
+    "number of draws from which the row costs fewer gradient equivalents, training included, than the cheapest row "
+    "whose quality is no worse, which is never one that restarts a chain for every draw.",
 )
 _RANKS = (
-    "Mean of the ranks on the targets, with a t-interval over them. A row of which a run failed, is missing, diverged "
-    "or went over its budget is last on that target, and that is a loss."
+    "Mean of the ranks on the targets, with a t-interval over them; none of one target, or where all ranks of a row "
+    "are equal. Rows that are ranked on fewer targets than others come last: means over different targets do not "
+    "compare. A row of which a run failed, is missing, diverged or went over its budget is last on that target, and "
+    "that is a loss."
 )
 _DEVELOPMENT = (
     "Development target: settings of some samplers were chosen here. Shown, and left out of the mean ranks of all rows."
@@ -149,7 +161,7 @@ _DEVELOPMENT = (
 def _cell(row: "pd.Series[Any]", name: str) -> str:
     value, ratio = row[f"{name}_mean"], row[f"{name}_ratio"]
     if math.isnan(value):
-        return "-"
+        return NONE
     text = number_text(value) if math.isnan(ratio) else f"{number_text(value)} ({number_text(ratio, digits=2)})"
     return _bold(text, row, name)
 
@@ -160,4 +172,4 @@ def _bold(text: str, row: "pd.Series[Any]", name: str) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

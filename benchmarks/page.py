@@ -3,19 +3,18 @@
 import base64
 import hashlib
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-import numpy as np
 import pandas as pd
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..targets.base import TARGETS
+from .break_even import restarted_rows
 from .catalogue import NOT_YET, describe, facts_of, log_z_text
 from .costs import COSTS
 from .friedman import friedman
@@ -26,11 +25,8 @@ from .leaderboard import Results, provenance
 from .markdown import by_rank, places
 from .number_text import number_text
 from .page_cells import (
-    BAR,
     COST_COLUMNS,
     PAYS,
-    Bar,
-    Cell,
     Column,
     bars,
     cost_cell,
@@ -40,8 +36,10 @@ from .page_cells import (
     ratio_cell,
     sort_value,
 )
+from .page_overall import Row, standings
 from .panels import Panels
 from .store import Plan
+from .unranked import why_no_mean_ranks
 
 NAME = re.compile("\x02(.*?)\x03", flags=re.DOTALL)
 
@@ -62,23 +60,6 @@ class Certificate:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row of a target's table."""
-
-    name: str
-    place: str
-    tie_letters: list[str]
-    rank: str
-    is_best: bool
-    status: str
-    n_runs: str
-    loss: str
-    ratio: Cell
-    bar: Bar | None
-    cells: list[Cell]
-
-
-@dataclass(frozen=True)
 class Section:
     """All that is shown of a target."""
 
@@ -89,7 +70,8 @@ class Section:
     certificate: Certificate
     columns: list[Column]
     rows: list[Row]
-    reasons: list[tuple[str, str, str]]
+    reasons: list[tuple[str, str, str]]  # sampler, status and why of rows that are not ok
+    remarks: list[tuple[str, str]]  # sampler and remark of the others
     fronts: list[Front]
     panels: Panels | None
     key_figures: list[KPI]
@@ -134,7 +116,7 @@ def page(
         figures: key figures, see ``kpis.kpis``.
     """
     plan = results.plan
-    board = _without_gaps(results.board)
+    board = results.board
     drawn = {part.target: part for part in panels}
     sections = [
         _section(
@@ -148,7 +130,8 @@ def page(
     html = _environment().get_template("leaderboard.html.jinja").render(
         plan=plan,
         sections=sections,
-        overall=_overall(results, sections),
+        overall=standings(results, [section.rows for section in sections]),
+        no_mean_ranks=why_no_mean_ranks(board),
         friedman=friedman(results.places),
         statuses=list(dict.fromkeys(board["status"])),
         key_figures=[kpi for kpi in KPIS if (figures["kpi"] == kpi.name).any()],
@@ -165,20 +148,6 @@ def page(
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )  # fmt: skip
     return html.encode("utf-8", "replace").decode()
-
-
-def _without_gaps(board: pd.DataFrame) -> pd.DataFrame:
-    """The board with numbers where there may be numbers: no metric that ranks leaves whole columns of nothing."""
-    board = board.copy()
-    for name in board:
-        is_number = str(name).startswith(("primary_", "rank", "n_better", "n_tied", "n_worse", "break_even_", "bias_"))
-        if is_number and not str(name).endswith("_against"):
-            board[name] = pd.to_numeric(board[name])
-    for name in ("development", "is_best"):
-        board[name] = [value is True or value == np.True_ for value in board[name]]
-    for name in ("tie_group", "loss", "reason"):
-        board[name] = [value if isinstance(value, str) else "" for value in board[name]]
-    return board
 
 
 @cache
@@ -206,6 +175,8 @@ def _section(
     names = [name for name in known if part[f"{name}_mean"].notna().any()]
     costs = [name for name in COST_COLUMNS if part[name].notna().any()]
     drawn = bars(part)
+    is_not_ok = (part["status"] != "ok") | (part["loss"] != "")
+    restarted = {name for label, name in restarted_rows(results.plan.runs) if label == target}
     n_samples = max(run.n_samples for run in results.plan.runs if run.target_label == target)
     rows = [
         Row(
@@ -231,7 +202,7 @@ def _section(
         id=f"target-{k}",
         target=target,
         is_development=bool(part["development"].any()),
-        sentences=[NAME.split(sentence) for sentence in in_words(part, mark=lambda name: f"\x02{name}\x03")],
+        sentences=[NAME.split(sentence) for sentence in in_words(part, restarted, lambda name: f"\x02{name}\x03")],
         certificate=certificate,
         columns=[
             *(Column(f"c{list[str](COSTS).index(name)}", *COST_COLUMNS[name]) for name in costs),
@@ -241,8 +212,10 @@ def _section(
         rows=rows,
         reasons=[
             (str(row["sampler"]), str(row["status"]), str(row["reason"] or row["loss"]))
-            for _, row in part.iterrows()
-            if row["reason"] or row["loss"]
+            for _, row in part[is_not_ok].iterrows()
+        ],
+        remarks=[
+            (str(row["sampler"]), str(row["reason"])) for _, row in part[~is_not_ok & (part["reason"] != "")].iterrows()
         ],
         fronts=_fronts(part, n_samples),
         panels=panels,
@@ -270,57 +243,3 @@ def _fronts(part: pd.DataFrame, n_samples: int) -> list[Front]:
         ),
     )  # fmt: skip
     return [drawing for drawing in drawings if drawing]
-
-
-@dataclass(frozen=True)
-class Standing:
-    """A row over all targets: mean rank and interval, counts, and a cell per target."""
-
-    name: str
-    mean_rank: Cell
-    interval: tuple[float, float, float] | None
-    n_targets: str
-    n_best: str
-    n_losses: str
-    cells: list[tuple[Cell, bool, str]]
-
-
-def _overall(results: Results, sections: Sequence[Section]) -> list[Standing]:
-    """Every row, by mean rank; those that were ranked nowhere come last."""
-    ranked = {str(row["sampler"]): row for _, row in results.overall.iterrows()}
-    names = [*ranked, *(str(name) for name in dict.fromkeys(results.board["sampler"]) if name not in ranked)]
-    width = max((row["rank_high"] for row in ranked.values() if not math.isnan(row["rank_high"])), default=math.nan)
-    width = max([width, *(row["mean_rank"] for row in ranked.values())]) if ranked else 1.0
-    standings = []
-    for name in names:
-        row = ranked.get(name)
-        found = [next((row for row in section.rows if row.name == name), None) for section in sections]
-        cells = [
-            (
-                place.ratio,
-                place.is_best,
-                " ".join([place.place, "".join(place.tie_letters)]) if place.rank else place.status,
-            )
-            if place
-            else (Cell("–"), False, "")
-            for place in found
-        ]
-        if row is None:
-            standings.append(Standing(name, Cell("–"), None, "", "", "", cells))
-            continue
-        low, high = row["rank_low"], row["rank_high"]
-        tip = "" if math.isnan(low) else f"95% interval over {row['n_targets']} targets: {low:.1f} to {high:.1f}"
-        ends = (row["mean_rank"], row["mean_rank"]) if math.isnan(low) else (low, high)
-        interval = tuple(round(BAR * max(x, 0.0) / width, 1) for x in (row["mean_rank"], *ends))
-        standings.append(
-            Standing(
-                name,
-                Cell(f"{row['mean_rank']:.1f}", sort=sort_value(row["mean_rank"]), tip=tip),
-                (interval[0], interval[1], interval[2]),
-                str(row["n_targets"]),
-                str(row["n_best"]),
-                str(row["n_losses"]),
-                cells,
-            )
-        )
-    return standings

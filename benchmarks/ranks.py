@@ -15,8 +15,9 @@ from scipy import stats
 
 PRIMARY: tuple[str, ...] = ("sliced_w2", "mode_tv")  # the worse of the two ratios judges a row
 LEVEL = 0.95
-MIN_SEEDS = 2  # a paired test needs them; rankings are asked for five
+MIN_SEEDS = 5  # with fewer, a paired test among many rows finds next to nothing, and ties would say next to nothing
 UNRANKED = ("not_applicable", "not_installed")  # no loss: the row did not take part
+LEAST_RATIO = 0.01  # below, quality is not told apart, and a ratio of zero (no error at all) has a log
 
 Array = npt.NDArray[np.float64]
 
@@ -24,26 +25,42 @@ Array = npt.NDArray[np.float64]
 def scores(metrics: pd.DataFrame) -> pd.DataFrame:
     """The log of the worse primary ratio of every run.
 
+    A ratio below ``LEAST_RATIO`` counts as that: a hundred times closer than exact draws come is as good as any better.
+
     Args:
         metrics: what ``evaluate_store`` returned.
     Returns:
-        One row per run: target, sampler, seed, status, score, reason. The score is nan, and the reason says why, where
-        the run is not ok or lacks a primary ratio that its target offers.
+        One row per run: target, sampler, seed, status, score, reason, is_loss. The score is nan, and the reason says
+        why, where the run is not ok or lacks a primary ratio that its target offers. That is a loss, unless the row did
+        not take part, or there is nothing to judge by: no truth, no floor, or no run of the target that has a score.
     """
     primary = metrics[metrics["metric"].isin(PRIMARY)]
     rows = []
     for (target, sampler, seed), run in primary.groupby(["target", "sampler", "seed"], sort=False):
-        offered = run[~run["reason"].str.startswith("needs ")]
-        status = str(run["status"].iloc[0])
-        unknown = offered[offered["ratio"].isna()]
-        if status != "ok":
-            score, reason = math.nan, next(iter(run["reason"][run["reason"] != ""]), status)
-        elif len(unknown) or not len(offered):
-            score, reason = math.nan, "; ".join(unknown["metric"] + " has no floor or value") or "nothing to judge by"
-        else:
-            score, reason = math.log(offered["ratio"].max()), ""
-        rows.append((target, sampler, seed, status, score, reason))
-    return pd.DataFrame(rows, columns=["target", "sampler", "seed", "status", "score", "reason"])
+        rows.append((target, sampler, seed, *_score(run)))
+    frame = pd.DataFrame(rows, columns=["target", "sampler", "seed", "status", "score", "reason", "is_loss"])
+    frame = frame.astype({"score": float, "is_loss": bool})
+    is_judged = frame["score"].notna().groupby(frame["target"]).transform("any")
+    return frame.assign(is_loss=frame["is_loss"] & (is_judged | frame["status"].ne("ok")))
+
+
+def _score(run: pd.DataFrame) -> tuple[str, float, str, bool]:
+    """Status, score, reason and loss of a run, given its rows of the primary metrics."""
+    status = str(run["status"].iloc[0])
+    offered = run[~run["reason"].str.startswith("needs ")]
+    ratios = offered["ratio"]
+    if status != "ok":
+        reason = next(iter(offered["reason"][offered["reason"] != ""]), status)
+        return status, math.nan, reason, status not in UNRANKED
+    if offered.empty:
+        return status, math.nan, "nothing to judge by", False
+    if np.isinf(ratios).any():
+        return status, math.nan, "; ".join(offered.loc[np.isinf(ratios), "metric"] + " is infinitely far above"), True
+    if ratios.isna().any():
+        lacking = offered[ratios.isna()]
+        reason = "; ".join(lacking["metric"] + " has no floor or value")
+        return status, math.nan, reason, bool(lacking["value"].isna().any())
+    return status, math.log(max(float(ratios.max()), LEAST_RATIO)), "", False
 
 
 @dataclass(frozen=True)
@@ -139,15 +156,18 @@ def rank_targets(metrics: pd.DataFrame, development: Collection[str] = ()) -> pd
         One row per target x sampler: target, development, sampler, n_seeds, ratio (geometric mean), ratio_low,
         ratio_high (95% t-interval of the log over seeds), rank, n_better, n_tied, n_worse, tie_group, is_best (nobody
         is better), loss (why the row is last; empty otherwise). Rank and counts are nan where the row did not take
-        part, was planned with fewer seeds than others, or with one seed; the ratio is nan where a run has no score.
+        part in any seed or was planned with fewer seeds than others, and on targets with fewer than ``MIN_SEEDS`` seeds
+        or no row that has a score in all of them; the ratio is nan where a run has no score.
     """
     rows = []
     for target, part in scores(metrics).groupby("target", sort=False):
         table = part.pivot(index="sampler", columns="seed", values="score").reindex(part["sampler"].unique())
         status = part.groupby("sampler")["status"].agg(list)
-        took_part = [s for s in table.index if len(status[s]) == table.shape[1] and not set(status[s]) & set(UNRANKED)]
+        has_loss = part.groupby("sampler")["is_loss"].any()
+        took_part = [s for s in table.index if len(status[s]) == table.shape[1] and not set(status[s]) <= set(UNRANKED)]
         whole = [s for s in took_part if table.loc[s].notna().all()]
-        losers = [s for s in took_part if s not in whole]
+        in_part = {s for s in took_part if set(status[s]) & set(UNRANKED) and table.notna().any(axis=None)}
+        losers = [s for s in took_part if s not in whole and (has_loss[s] or s in in_part)]
         is_ranked = table.shape[1] >= MIN_SEEDS and len(whole) > 0
         result = compare(table.loc[whole].to_numpy(dtype=float)) if is_ranked else None
         for sampler in table.index:
@@ -169,7 +189,8 @@ def rank_targets(metrics: pd.DataFrame, development: Collection[str] = ()) -> pd
             elif result is not None and sampler in losers:
                 row |= _place(len(whole), len(losers) - 1, 0)
             rows.append(row)
-    return pd.DataFrame(rows, columns=[*_COLUMNS])
+    numbers = ("ratio", "ratio_low", "ratio_high", "rank", "n_better", "n_tied", "n_worse")
+    return pd.DataFrame(rows, columns=[*_COLUMNS]).astype(dict.fromkeys(numbers, float) | {"development": bool})
 
 
 _COLUMNS = (
@@ -180,7 +201,9 @@ _COLUMNS = (
 
 def _interval(values: Array) -> dict[str, float]:
     mean, half = values.mean(), half_width(values)  # nan where a run has no score: a row is not judged by the others
-    return {"ratio": math.exp(mean), "ratio_low": math.exp(mean - half), "ratio_high": math.exp(mean + half)}
+    with np.errstate(over="ignore"):  # an end of an interval may be too large for a number: infinite
+        ratio, low, high = np.exp([mean, mean - half, mean + half])
+    return {"ratio": float(ratio), "ratio_low": float(low), "ratio_high": float(high)}
 
 
 def half_width(values: Array, level: float = LEVEL) -> float:
@@ -200,8 +223,10 @@ def _place(n_better: int, n_tied: int, n_worse: int) -> dict[str, object]:
 
 
 def _loss(runs: pd.DataFrame) -> str:
-    bad = runs[runs["score"].isna()]
-    return f"{len(bad)} of {len(runs)} runs: {bad['status'].iloc[0]}, {bad['reason'].iloc[0]}"
+    """How many runs are lost or took no part, and the first reason, that of a loss if there is one."""
+    bad = runs[runs["is_loss"] | runs["status"].isin(UNRANKED)].sort_values("is_loss", ascending=False, kind="stable")
+    status, reason = bad["status"].iloc[0], bad["reason"].iloc[0]
+    return f"{len(bad)} of {len(runs)} runs: {status}" + ("" if reason == status else f", {reason}")
 
 
 def rank_overall(places: pd.DataFrame) -> pd.DataFrame:
@@ -210,22 +235,25 @@ def rank_overall(places: pd.DataFrame) -> pd.DataFrame:
     Args:
         places: what ``rank_targets`` returned.
     Returns:
-        One row per sampler, best first: sampler, mean_rank, rank_low, rank_high (95% t-interval over targets),
-        n_targets (ranked on), n_best (nobody better), n_losses. Rows that took part on fewer targets than others come
-        last, by their mean rank too: means over different targets do not compare.
+        One row per sampler that is ranked on some target, best first: sampler, mean_rank, rank_low, rank_high (95%
+        t-interval over targets), n_targets (ranked on), n_best (nobody better), n_losses (on all targets, those where
+        every row lost and nobody is ranked included). The interval is nan of a single target, and where all ranks of a
+        row are equal: ties without end say nothing about the next target. Rows that are ranked on fewer targets than
+        others come last, by their mean rank too: means over different targets do not compare.
     """
-    ranked = places[~places["development"] & places["rank"].notna()]
     rows = []
-    for sampler, part in ranked.groupby("sampler", sort=False):
-        ranks = part["rank"].to_numpy(dtype=float)
-        half = half_width(ranks)
+    for sampler, part in places[~places["development"]].groupby("sampler", sort=False):
+        ranks = part["rank"].dropna().to_numpy(dtype=float)
+        if not len(ranks):
+            continue
+        half = half_width(ranks) if np.ptp(ranks) > 0 else math.nan
         rows.append(
             {
                 "sampler": sampler,
                 "mean_rank": ranks.mean(),
                 "rank_low": ranks.mean() - half,
                 "rank_high": ranks.mean() + half,
-                "n_targets": len(part),
+                "n_targets": len(ranks),
                 "n_best": int(part["is_best"].sum()),
                 "n_losses": int((part["loss"] != "").sum()),
             }

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from samplerbench.benchmarks.break_even import bias_shows_at, break_even, break_even_table
+from samplerbench.benchmarks.break_even import bias_shows_at, break_even, break_even_table, restarted_rows
 from samplerbench.benchmarks.costs import COSTS
+from samplerbench.benchmarks.plan import make_plan, parse_suite
 
 TOO_LARGE = 4  # standard errors
 
@@ -102,6 +103,23 @@ def test_runs_without_costs_or_scores_take_no_part() -> None:
     table = break_even_table(metrics(RATIOS), unpaid, set(), 2_000)
     assert "long" not in set(table.loc[table["unit"] == "equivalents", "against"])
     assert "long" not in set(table.loc[table["unit"] == "equivalents", "sampler"])
+
+
+def test_four_seeds_give_no_break_even() -> None:
+    few = break_even_table(metrics(RATIOS, n_seeds=4), costs(PRICES, n_seeds=4), set(), 2_000)
+    assert few.empty
+
+
+def test_rows_that_restart_are_those_of_the_plan_whose_mode_says_so() -> None:
+    table = {
+        "n_samples": 10,
+        "metrics": ["sliced_w2"],
+        "targets": ["gaussian2"],
+        "samplers": [
+            {"name": "mala", "label": label, "parameters": {"mode": label}} for label in ("restart", "long")
+        ] + ["kl"],
+    }  # fmt: skip
+    assert restarted_rows(make_plan(parse_suite(table, "modes"))) == {("gaussian2", "restart")}
 
 
 def test_bias_shows_where_it_is_as_large_as_the_noise() -> None:

@@ -99,6 +99,19 @@ def test_a_row_with_a_lost_seed_is_not_judged_by_its_survivors(store: Path) -> N
     assert survivor["sliced_w2_at_floor"] == pytest.approx(1 / 3)
 
 
+@pytest.mark.parametrize("absent", ["not_installed", "not_applicable"])
+def test_a_row_shows_the_failure_and_not_the_seed_that_took_no_part(
+    absent: str, make_suite: Callable[..., Suite], run_here: Run, tmp_path: Path
+) -> None:
+    run_here(make_suite("not", seeds=3), tmp_path)
+    for run, status in zip(Store(tmp_path).plan().runs, (absent, "failed"), strict=False):
+        file = tmp_path / "runs" / run.run_id / "record.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "status": status, "reason": f"{status}: so"}))
+    row = build_leaderboard(tmp_path).iloc[0]
+    assert (row["status"], row["n_ok"], row["reason"]) == ("failed", 1, "failed: so")
+    assert row["loss"] == "2 of 3 runs: failed"
+
+
 def test_draws_of_chains_count_by_their_effective_size(run_here: Run, tmp_path: Path) -> None:
     table = {
         "n_samples": 128,

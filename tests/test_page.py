@@ -16,6 +16,7 @@ from samplerbench.benchmarks.kpis import KPIS, kpis
 from samplerbench.benchmarks.leaderboard import Results, collect
 from samplerbench.benchmarks.number_text import number_text
 from samplerbench.benchmarks.page import certificates_of, page
+from samplerbench.benchmarks.page_overall import standings
 from samplerbench.benchmarks.panels import MAX_DOTS, Panels, panels_of
 from samplerbench.benchmarks.plan import Suite
 from samplerbench.benchmarks.report import write_leaderboard
@@ -149,14 +150,47 @@ def test_every_row_has_its_status_its_reason_and_its_draws(store: Path) -> None:
 def test_a_suite_without_the_metrics_that_rank_has_a_page(
     make_suite: Callable[..., Suite], run_here: Run, tmp_path: Path
 ) -> None:
-    run_here(make_suite("not", "raise", metrics=["energy_w1"], seeds=2), tmp_path)
-    reader = read(whole(tmp_path)[2])
+    run_here(make_suite("not", "raise", metrics=["energy_w1"], seeds=5), tmp_path)
+    results, _, html = whole(tmp_path)
+    reader = read(html)
     text = " ".join(reader.texts)
-    assert "Nothing is ranked here" in text
+    why = "No ranks: no row has a value and a floor in every seed."
+    assert why in text
+    assert "No mean ranks: no row has a value and a floor in every seed." in text
     write_leaderboard(tmp_path, tmp_path / "files")
-    assert "No ranks" in (tmp_path / "files" / "leaderboard.md").read_text()
+    assert (tmp_path / "files" / "leaderboard.md").read_text().count(why) == 2
+    for name in ("rank", "n_better", "primary_ratio", "bias_shows_at", "break_even_seconds"):
+        assert results.board[name].dtype == float, name
+    for name in ("development", "is_best"):
+        assert results.board[name].dtype == bool, name
+    assert (results.board[["tie_group", "loss"]] == "").all(axis=None)
     assert re.findall(r".{20}\bnan\b.{20}", text) == []
     assert not any("best" in str(a.get("class")).split() for tag, a in reader.tags if tag in {"tr", "td"})
+
+
+def test_remarks_on_rows_that_are_ok_do_not_stand_among_those_that_are_not(store: Path) -> None:
+    results, panels, _ = whole(store)
+    board = results.board.assign(reason=["a remark", "it broke", "no luck"])
+    html = page(dataclasses.replace(results, board=board), panels, certificates_of(results.plan), kpis(results))
+    bad, _, fine = html.partition("Remarks on rows that are ok (1)")
+    assert "Rows that are not ok, and why (2)" in bad
+    assert re.search(r"<ul><li data-name=\"not\"><b>not</b> a remark</li></ul>", fine)
+
+
+def test_mean_ranks_without_interval_have_no_whisker_and_partial_rows_sort_last(
+    make_suite: Callable[..., Suite], run_here: Run, tmp_path: Path
+) -> None:
+    run_here(make_suite("not", "raise"), tmp_path)
+    results = collect(tmp_path)
+    overall = pd.DataFrame(
+        [("not", 2.0, np.nan, np.nan, 3, 0, 0), ("raise", 1.0, np.nan, np.nan, 1, 1, 0)],
+        columns=["sampler", "mean_rank", "rank_low", "rank_high", "n_targets", "n_best", "n_losses"],
+    )
+    first, second = standings(dataclasses.replace(results, overall=overall), [])
+    assert (first.mean_rank.sort, first.mean_rank.tip) == ("2", "No interval: the same rank on every target")
+    assert (second.mean_rank.sort, second.mean_rank.text) == ("", "1.0")
+    assert "Ranked on 1 of 3 targets" in second.mean_rank.tip
+    assert first.interval == (110.0, 110.0, 110.0)
 
 
 def test_key_figures_are_there_with_their_definitions(store: Path) -> None:
@@ -231,6 +265,7 @@ def _many(results: Results) -> pd.DataFrame:
         n_tied=3,
         n_worse=2,
         tie_group="abcd",
+        is_best=True,
         break_even_equivalents_against="another sampler",
         break_even_seconds_against="another sampler",
     )
@@ -246,6 +281,7 @@ def ranked(**columns: list[object]) -> pd.DataFrame:
     n = len(columns["sampler"])
     known: dict[str, list[object]] = {
         "rank": [1.0] * n, "loss": [""] * n, "n_seeds": [5] * n, "tie_group": ["a"] * n, "is_best": [True] * n,
+        "n_ok": [5] * n, "status": ["ok"] * n,
         "sliced_w2_at_floor": [0.0] * n, "fit_gradient_equivalents": [0.0] * n,
         "gradient_equivalents_per_effective_draw": [1.0] * n, "microseconds_per_effective_draw": [2.0] * n,
         "primary_ratio": [2.0] * n,
@@ -261,8 +297,25 @@ def test_sentences_say_who_is_first_and_whether_noise_could_have_done_it() -> No
     both = ranked(sampler=["A", "B"], primary_ratio=[1.1, 1.4], sliced_w2_at_floor=[1.0, 0.2])
     said = "A and B share first place: 5 seeds do not tell them apart (ratios 1.10 to 1.40, 1 of 2 at the floor)."
     assert in_words(both)[0] == said
-    alone = ranked(sampler=["A"], rank=[np.nan], n_seeds=[1])
-    assert in_words(alone)[0].startswith("One seed: noise cannot be judged")
+
+
+def test_sentences_of_few_seeds_say_why_nothing_is_ranked_and_what_can_be_read() -> None:
+    few = ranked(
+        sampler=[*"ABC"], rank=[np.nan] * 3, n_seeds=[3] * 3, n_ok=[3] * 3, primary_ratio=[6.9, 1.1, np.nan],
+        sliced_w2_at_floor=[0.0, 1.0, np.nan],
+    )  # fmt: skip
+    assert in_words(few) == [
+        "No ranks: ranks need 5 seeds, there are 3. Ratios to the floor of exact draws: 1.10 (B) to 6.90 (A); "
+        "at the floor: B."
+    ]
+    alone = ranked(sampler=["A"], rank=[np.nan], n_seeds=[1], n_ok=[1])
+    assert in_words(alone) == [
+        "No ranks: ranks need 5 seeds, there is 1. Ratios to the floor of exact draws: 2 (A); none is at the floor."
+    ]
+    gone = ranked(sampler=["A"], rank=[np.nan], n_ok=[0], status=["missing"], primary_ratio=[np.nan])
+    assert in_words(gone) == ["No ranks: no run is ok: missing."]
+    unknown = ranked(sampler=["A"], rank=[np.nan], primary_ratio=[np.nan])
+    assert in_words(unknown) == ["No ranks: no row has a value and a floor in every seed."]
 
 
 def test_sentences_say_what_draws_cost_and_when_training_pays() -> None:
@@ -272,9 +325,39 @@ def test_sentences_say_what_draws_cost_and_when_training_pays() -> None:
         gradient_equivalents_per_effective_draw=[50.0, 0.0],
     )
     _, cost, pays = in_words(part, mark=lambda name: f"<{name}>")
-    assert cost == "Cheapest of them per draw is <net> (2): no evaluation of the density, 2 µs."
-    assert pays.startswith("Training or warm-up pays from 100 draws: then <net> costs least in total")
-    assert pays.endswith("for fewer draws <chain> does.")
+    assert cost == (
+        "Of the rows tied with the best, <net> is cheapest per draw: no evaluation of the density, 2 µs. "
+        "Its ratio to the floor of exact draws is 2, not at the floor."
+    )
+    assert pays.startswith("Training or warm-up pays from 100 draws: then <net> (2) costs least in total")
+    assert pays.endswith("for fewer draws <chain> (2) does.")
+
+
+def test_sentences_on_cost_leave_out_chains_that_restart_as_break_even_does() -> None:
+    part = ranked(
+        sampler=["restart", "long", "net"],
+        fit_gradient_equivalents=[0.0, 100.0, 5_000.0],
+        gradient_equivalents_per_effective_draw=[1.0, 50.0, 2.0],
+    )
+    _, cost, pays = in_words(part, {"restart"})
+    assert cost.startswith(
+        "Of the rows tied with the best, net is cheapest per draw (chains that restart for every draw left aside): 2 "
+    )
+    assert "restart" not in pays
+    _, cost = in_words(part.iloc[:1], {"restart"})
+    assert cost == "A draw of it costs 1 gradient equivalents, 2 µs."
+    assert len(in_words(part.iloc[:2], {"restart", "long"})) == 1  # nobody is left to compare
+
+
+def test_sentences_on_cost_name_only_whole_rows_that_are_tied_with_the_best() -> None:
+    part = ranked(
+        sampler=["best", "apart", "lost"],
+        primary_ratio=[1.0, 3.0, 4.0],
+        tie_group=["a", "b", "a"],
+        n_ok=[5, 5, 4],
+        gradient_equivalents_per_effective_draw=[9.0, 2.0, 1.0],
+    )
+    assert in_words(part)[1].startswith("Of the rows tied with the best, best is cheapest per draw: 9 ")
 
 
 def test_numbers_and_names_as_people_write_them() -> None:

@@ -11,6 +11,7 @@ from scipy import stats
 
 from samplerbench.benchmarks.friedman import friedman
 from samplerbench.benchmarks.ranks import (
+    LEAST_RATIO,
     compare,
     half_width,
     holm,
@@ -38,6 +39,7 @@ def board(values: dict[str, Array], target: str = "t", seed: int = 0) -> pd.Data
                         "seed": seed + k,
                         "status": "ok",
                         "metric": metric,
+                        "value": math.exp(log) if has else math.nan,
                         "ratio": math.exp(log) if has else math.nan,
                         "reason": "" if has else "needs modes, target offers none",
                     }
@@ -157,6 +159,69 @@ def test_the_worse_primary_ratio_is_the_score_and_a_missing_one_is_no_score() ->
     assert set(result.loc["b", "reason"]) == {"mode_tv has no floor or value"}
 
 
+def test_a_ratio_of_zero_is_as_good_as_the_least_that_is_told_apart_and_an_infinite_one_is_a_loss() -> None:
+    metrics = board({"a": np.zeros(5), "none": np.zeros(5), "far": np.zeros(5)})
+    chosen = metrics["metric"] == "sliced_w2"
+    metrics.loc[chosen & (metrics["sampler"] == "none"), ["value", "ratio"]] = 0.0
+    metrics.loc[chosen & (metrics["sampler"] == "far") & (metrics["seed"] == 2), "ratio"] = math.inf
+    places = rank_targets(metrics).set_index("sampler")
+    assert places["rank"].to_dict() == {"none": 1, "a": 2, "far": 3}
+    assert places.loc["none", "ratio"] == pytest.approx(LEAST_RATIO)
+    assert places.loc["far", "loss"] == "1 of 5 runs: ok, sliced_w2 is infinitely far above"
+
+
+def test_an_end_of_an_interval_that_is_too_large_for_a_number_is_infinite() -> None:
+    places = rank_targets(board({"a": np.array([0.0, 700.0, 0.0, 700.0, 0.0])}))
+    assert places["ratio_high"][0] == math.inf
+
+
+def test_without_truth_or_floor_nothing_is_ranked_and_nothing_is_lost() -> None:
+    metrics = board({"a": np.zeros(5), "b": np.ones(5)})
+    floorless = metrics.assign(ratio=math.nan)
+    truthless = metrics.assign(ratio=math.nan, value=math.nan, reason="needs samples")
+    broken = metrics.assign(ratio=math.nan, value=math.nan, reason="data file is not there")  # of every row
+    for frame in (floorless, truthless, broken):
+        places = rank_targets(frame)
+        assert places["rank"].isna().all()
+        assert set(places["loss"]) == {""}
+    mine = metrics.copy()
+    mine.loc[(mine["sampler"] == "b") & (mine["metric"] == "sliced_w2"), ["value", "ratio"]] = math.nan
+    assert (
+        rank_targets(mine).set_index("sampler").loc["b", "loss"] == "5 of 5 runs: ok, sliced_w2 has no floor or value"
+    )
+
+
+@pytest.mark.parametrize("absent", ["not_installed", "not_applicable"])
+def test_a_seed_that_took_no_part_does_not_hide_the_failures_of_others(absent: str) -> None:
+    metrics = board({"a": np.arange(5.0), "b": np.arange(5.0) + 9, "mixed": np.zeros(5)})
+    for seed, status in ((0, absent), (1, "failed")):
+        chosen = (metrics["sampler"] == "mixed") & (metrics["seed"] == seed)
+        metrics.loc[chosen, ["status", "value", "ratio", "reason"]] = [status, math.nan, math.nan, f"{status}: so"]
+    places = rank_targets(metrics).set_index("sampler")
+    assert places.loc["mixed", "rank"] == 3
+    assert places.loc["mixed", "loss"] == "2 of 5 runs: failed, failed: so"
+
+
+def test_a_target_on_which_every_row_failed_is_a_loss_of_every_row_and_no_rank() -> None:
+    lost = board({"a": np.arange(5.0), "b": np.arange(5.0) + 9}, "y").assign(status="failed", ratio=math.nan)
+    places = rank_targets(pd.concat([board({"a": np.arange(5.0), "b": np.arange(5.0) + 9}, "x"), lost]))
+    overall = rank_overall(places).set_index("sampler")
+    assert overall["n_targets"].to_dict() == {"a": 1, "b": 1}
+    assert overall["n_losses"].to_dict() == {"a": 1, "b": 1}
+    assert places.loc[places["target"] == "y", "rank"].isna().all()
+
+
+def test_mean_ranks_of_equal_ranks_have_no_interval() -> None:
+    rng = np.random.default_rng(11)
+    values = [normal(1, 5, rng)[0] for _ in range(3)]
+    tied = pd.concat([board({"a": v, "b": v}, f"t{k}") for k, v in enumerate(values)])
+    overall = rank_overall(rank_targets(tied))
+    assert overall["mean_rank"].tolist() == [1.5, 1.5]
+    assert overall[["rank_low", "rank_high"]].isna().all(axis=None)
+    moved = pd.concat([tied, board({"a": values[0], "b": values[0] + 9}, "t3")])
+    assert rank_overall(rank_targets(moved))["rank_low"].notna().all()
+
+
 def test_a_row_of_fewer_seeds_than_others_has_no_rank_and_is_no_loss() -> None:
     metrics = pd.concat([board({"a": np.arange(5.0), "b": np.arange(5.0) + 9}), board({"few": np.zeros(1)})])
     places = rank_targets(metrics).set_index("sampler")
@@ -164,6 +229,17 @@ def test_a_row_of_fewer_seeds_than_others_has_no_rank_and_is_no_loss() -> None:
     assert math.isnan(places.loc["few", "rank"])
     assert places.loc["few", "loss"] == ""
     assert places.loc["a", "rank"] == 1
+
+
+def test_four_seeds_give_no_rank_and_five_do() -> None:
+    wiggle = np.array([0.01, -0.01, 0.02, 0.0, -0.02])
+    four = rank_targets(board({"a": wiggle[:4], "b": 9 + wiggle[1:]}))
+    assert four["rank"].isna().all()
+    assert not four["is_best"].any()
+    assert set(four["tie_group"]) == {""}
+    assert four["ratio_high"].notna().all()
+    assert rank_overall(four).empty
+    assert rank_targets(board({"a": wiggle, "b": 9 + wiggle[::-1]}))["rank"].tolist() == [1, 2]
 
 
 def test_one_seed_gives_no_rank_and_no_interval() -> None:
