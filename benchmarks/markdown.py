@@ -8,6 +8,7 @@ import pandas as pd
 
 from .kpis import KPIS
 from .leaderboard import Results
+from .markdown_text import escape
 from .number_text import NONE, number_text
 from .ranks import MIN_SEEDS
 from .store import Plan
@@ -33,16 +34,16 @@ MARKDOWN_COSTS = {
 def markdown(results: Results, figures: pd.DataFrame) -> str:
     """The leaderboard for reading: ranks over targets, then per target a table, bold at the floor, and key figures."""
     plan, board = results.plan, results.board
-    description = str(plan.description)
-    lines = [f"# Leaderboard: {str(plan.suite)}", "", description, "", *_LEGEND, *_definitions(figures)]
+    description = escape(plan.description)
+    lines = [f"# Leaderboard: {escape(plan.suite)}", "", description, "", *_LEGEND, *_definitions(figures)]
     lines += _overall(results)
     for target, part in board.groupby("target", sort=False):
         mark = DEVELOPMENT_MARK if part["development"].any() else ""
         why = why_unranked(part)
-        lines += ["", f"## {str(str(target))}{mark}", "", *([f"No ranks: {why}.", ""] if why else [])]
+        lines += ["", f"## {escape(str(target))}{mark}", "", *([f"No ranks: {why}.", ""] if why else [])]
         lines += _table(part, plan)
         reasons = [
-            f"* {str(row['sampler'])}: {str(row['reason'])}" for _, row in part.iterrows() if row["reason"]
+            f"* {escape(row['sampler'])}: {escape(row['reason'])}" for _, row in part.iterrows() if row["reason"]
         ]
         lines += ["", *reasons] if reasons else []
         lines += _key_figures(part, figures[figures["target"] == target])
@@ -61,7 +62,7 @@ def _overall(results: Results) -> list[str]:
     for _, row in overall.iterrows():
         interval = NONE if math.isnan(row["rank_low"]) else f"{row['rank_low']:.1f} to {row['rank_high']:.1f}"
         counts = (row["n_targets"], row["n_best"], row["n_losses"])
-        lines.append(_line([str(row["sampler"]), f"{row['mean_rank']:.1f}", interval, *map(str, counts)]))
+        lines.append(_line([escape(row["sampler"]), f"{row['mean_rank']:.1f}", interval, *map(str, counts)]))
     return [*lines, "", _RANKS, *(["", *notes] if notes else [])]
 
 
@@ -70,14 +71,14 @@ def _table(part: pd.DataFrame, plan: Plan) -> list[str]:
     shown = [metric.name for metric in plan.metrics if part[f"{metric.name}_mean"].notna().any()]
     costs = {title: cost for title, cost in MARKDOWN_COSTS.items() if part[cost].notna().any()}
     is_ranked = part["rank"].notna().any()
-    names = map(str, shown)
+    names = map(escape, shown)
     header = [*(["place"] if is_ranked else []), "sampler", "status", *names, *costs, "pays from", "device"]
     lines = [_line(header), _line(["---"] * len(header))]
     for _, row in by_rank(part).iterrows():
         status = row["status"] if row["n_seeds"] == 1 else f"{row['status']} ({row['n_ok']}/{row['n_seeds']})"
         values = (*(_cell(row, name) for name in shown), *(number_text(row[cost]) for cost in costs.values()))
         place = [places(row)] if is_ranked else []
-        lines.append(_line([*place, str(row["sampler"]), status, *values, _pays(row), str(row["device"])]))
+        lines.append(_line([*place, escape(row["sampler"]), status, *values, _pays(row), escape(row["device"])]))
     return lines
 
 
@@ -95,7 +96,7 @@ def _key_figures(part: pd.DataFrame, figures: pd.DataFrame) -> list[str]:
     texts = figures.pivot(index="sampler", columns="kpi", values="text")[[kpi.name for kpi in shown]].fillna("")
     header = ["sampler", *(kpi.title for kpi in shown)]
     rows = [
-        _line([str(name), *map(str, texts.loc[name])]) for name in by_rank(part)["sampler"] if name in texts.index
+        _line([escape(name), *map(escape, texts.loc[name])]) for name in by_rank(part)["sampler"] if name in texts.index
     ]
     return ["", _line(header), _line(["---"] * len(header)), *rows]
 
@@ -118,7 +119,7 @@ def _pays(row: "pd.Series[Any]") -> str:
     value, against = row["break_even_equivalents"], row["break_even_equivalents_against"]
     if not isinstance(against, str):
         return NONE
-    return f"{'never' if math.isinf(value) else number_text(value)} (vs {str(against)})"
+    return f"{'never' if math.isinf(value) else number_text(value)} (vs {escape(against)})"
 
 
 def overview(board: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -172,4 +173,4 @@ def _bold(text: str, row: "pd.Series[Any]", name: str) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return f"| {' | '.join(cells)} |"
