@@ -8,6 +8,7 @@ import math
 import torch
 
 from ..targets.base import (
+    HasClasses,
     HasFeatures,
     HasLogZ,
     HasMarginals,
@@ -201,3 +202,19 @@ def features(subject: TargetSubject) -> str:
     require_tensor(f"features of (2, 3, {target.dim})", batch, (2, 3, n_features), x.dtype)
     require_close("features in another shape", batch.reshape(6, -1), flat, relative=1e-12, absolute=1e-12)
     return f"{n_features} features"
+
+
+def classes(subject: TargetSubject) -> str:
+    """Class probabilities of the classifier, whatever the batch."""
+    target = subject.target
+    if not isinstance(target, HasClasses):
+        raise DoesNotApply("no classes")
+    x = subject.x[:6]
+    flat = target.class_probabilities(x)
+    n_classes = flat.shape[-1]
+    require_tensor(f"class_probabilities of {tuple(x.shape)}", flat, (6, n_classes), x.dtype)
+    require((flat >= 0).all(), "class_probabilities", "be at least 0", float(flat.min()))
+    require_close("sums of class_probabilities", flat.sum(-1), torch.ones_like(flat[:, 0]), relative=0, absolute=1e-6)
+    batch = target.class_probabilities(x.reshape(2, 3, -1))
+    require_close("classes in another shape", batch.reshape(6, -1), flat, relative=1e-12, absolute=1e-12)
+    return f"{n_classes} classes"

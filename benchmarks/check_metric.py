@@ -65,6 +65,7 @@ def full_truth() -> Truth:
         predictive=Predictive(lambda x: x, torch.tensor([0, 1])),
         normaliser=Estimate(0.0, 0.0),
         features=lambda x: x,
+        class_probabilities=lambda x: x.softmax(-1),
     )
 
 

@@ -13,6 +13,7 @@ from ..targets.base import TARGETS, HasScore, HasStart, normal, one_digit
 from ..targets.meter import Meter
 from .agreement import score_of
 from .check_knowledge import (
+    classes,
     features,
     log_normaliser,
     marginals,
@@ -200,4 +201,5 @@ CHECKS: tuple[Check[TargetSubject], ...] = (
     minibatches,
     predictions,
     features,
+    classes,
 )

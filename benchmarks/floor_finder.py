@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..metrics.base import METRICS
-from ..targets.base import TARGETS, HasFeatures, HasModes, HasReference, HasSample, HasWells, Target
+from ..targets.base import TARGETS, HasClasses, HasFeatures, HasModes, HasReference, HasSample, HasWells, Target
 from ..targets.datasets import cache_folder
 from .floors import Floor, compute_floors, load_floor, n_repeats
 from .plan import MetricItem, RunSpec
 
-OPTIONAL: Mapping[str, type] = {"modes": HasModes, "wells": HasWells, "features": HasFeatures}
+OPTIONAL: Mapping[str, type] = {"modes": HasModes, "wells": HasWells, "features": HasFeatures, "class_probabilities": HasClasses}
 
 
 @dataclass(frozen=True)

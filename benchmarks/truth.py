@@ -9,6 +9,7 @@ from torch import Generator, Tensor
 
 from ..metrics.base import Predictive, Truth
 from ..targets.base import (
+    HasClasses,
     HasFeatures,
     HasLogZ,
     HasModes,
@@ -75,6 +76,7 @@ class TruthSource:
             predictive=self._predictive(),
             normaliser=target.log_z if isinstance(target, HasLogZ) else None,
             features=in_blocks(target.features) if isinstance(target, HasFeatures) else None,
+            class_probabilities=in_blocks(target.class_probabilities) if isinstance(target, HasClasses) else None,
         )
 
     def independent_pair(self, n_samples: int, generator: Generator) -> tuple[Tensor, Truth]:

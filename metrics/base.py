@@ -42,6 +42,7 @@ class Truth:
         predictive: of the held-out data.
         normaliser: log Z of the target, in nats.
         features: of images, by a classifier trained on real ones: points ``(n, dim)`` to ``(n, n_features)``.
+        class_probabilities: by the same classifier: points ``(n, dim)`` to ``(n, n_classes)``.
     """
 
     samples: Tensor | None = None
@@ -56,6 +57,7 @@ class Truth:
     predictive: Predictive | None = None
     normaliser: Estimate | None = None
     features: Callable[[Tensor], Tensor] | None = None
+    class_probabilities: Callable[[Tensor], Tensor] | None = None
 
 
 class MetricFunction(Protocol):

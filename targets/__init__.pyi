@@ -1,4 +1,5 @@
 from .base import (
+    HasClasses as HasClasses,
     HasFeatures as HasFeatures,
     HasLogZ as HasLogZ,
     HasMarginals as HasMarginals,

@@ -189,6 +189,15 @@ class HasFeatures(Protocol):
         ...
 
 
+@runtime_checkable
+class HasClasses(Protocol):
+    """A law of images of several classes, told apart by a classifier trained on the real ones."""
+
+    def class_probabilities(self, x: Tensor) -> Tensor:
+        """Probabilities of the classes: ``(..., dim)`` to ``(..., n_classes)``."""
+        ...
+
+
 @dataclass(frozen=True)
 class Modes:
     """Modes of a law.

@@ -216,6 +216,10 @@ class FactorAnalysers:
         """Of a classifier trained on the same images: ``(..., dim)`` to ``(..., n_features)``."""
         return load_classifier(self.images).features(x)
 
+    def class_probabilities(self, x: Tensor) -> Tensor:
+        """Of the ten digits, by the same classifier: ``(..., dim)`` to ``(..., 10)``."""
+        return load_classifier(self.images).class_probabilities(x)
+
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density, shape ``(..., dim)`` to ``(...)``."""
         return self.mixture.log_prob(x)

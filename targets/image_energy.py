@@ -103,6 +103,10 @@ class ImageEnergy:
         """Of a classifier trained on the same images: ``(..., dim)`` to ``(..., n_features)``."""
         return load_classifier(self.images).features(x)
 
+    def class_probabilities(self, x: Tensor) -> Tensor:
+        """Of the ten digits, by the same classifier: ``(..., dim)`` to ``(..., 10)``."""
+        return load_classifier(self.images).class_probabilities(x)
+
     def log_prob(self, x: Tensor) -> Tensor:
         """Unnormalised log density, shape ``(..., dim)`` to ``(...)``."""
         return log_prob_of(self.base, self._layers.like(x), x, self.bound)

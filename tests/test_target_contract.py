@@ -108,6 +108,11 @@ def test_features_have_their_shapes(subject: TargetSubject) -> None:
     check_knowledge.features(subject)
 
 
+@having("class_probabilities")
+def test_class_probabilities_are_probabilities(subject: TargetSubject) -> None:
+    check_knowledge.classes(subject)
+
+
 @having("marginals")
 def test_distribution_functions_of_marginals_rise(subject: TargetSubject) -> None:
     check_knowledge.marginals(subject)
