@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,22 @@ def draws_figure(label: str, target: Target, cells: dict[str, Array | str]) -> F
     n_rows = math.ceil(n_panels / n_columns)
     figure = Figure(figsize=(2.3 * n_columns, 2.45 * n_rows + 0.5), layout="constrained")
     axes = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
+    draw_panels(axes, target, cells)
+    for axis in axes[n_panels:]:
+        axis.set_visible(False)
+    of_view = " of the view" if isinstance(target, HasView) else ""
+    coordinates = f"first two coordinates{of_view}" if target.dim > 2 else "x1, x2"
+    figure.suptitle(f"{label}: {coordinates}, at most {N_SHOWN} draws")
+    return figure
+
+
+def draw_panels(axes: Iterable[Axes], target: Target, cells: Mapping[str, Array | str]) -> None:
+    """Draw the exact law into the first of some axes, and each sampler's draws over it into the next ones.
+
+    Args:
+        axes: as many as there are cells, and one more.
+        target, cells: as of ``draws_figure``.
+    """
     background, truth = _background(target)
     view = target.view if isinstance(target, HasView) and target.dim > 2 else None
     for axis, (name, draws) in zip(axes, {"truth": truth, **cells}.items(), strict=False):
@@ -108,11 +124,6 @@ def draws_figure(label: str, target: Target, cells: dict[str, Array | str]) -> F
         lost = int((~_inside(shown, axis)).sum())
         if lost:
             axis.text(0.98, 0.02, f"{lost} outside", transform=axis.transAxes, ha="right", va="bottom", fontsize=7)
-    for axis in axes[n_panels:]:
-        axis.set_visible(False)
-    coordinates = "first two coordinates" + (" of the view" if view else "") if target.dim > 2 else "x1, x2"
-    figure.suptitle(f"{label}: {coordinates}, at most {N_SHOWN} draws")
-    return figure
 
 
 def throughput_figure(curves: pd.DataFrame) -> Figure:
@@ -143,12 +154,12 @@ def throughput_figure(curves: pd.DataFrame) -> Figure:
 def _background(target: Target) -> tuple[Callable[[Axes], None], Array | str]:
     """How to draw the law behind a panel, and draws of it (or why there are none)."""
     source = TruthSource(target)
-    samples = source.at(N_TRUTH, seed=0).samples
+    samples = source.samples(N_TRUTH, seed=0)  # not the whole truth, which can take seconds
     if samples is None:
         return (lambda axis: None), "neither exact nor reference draws"
     if target.dim == 2:
         return _contours(target, samples), samples[:N_SHOWN].numpy()
-    shown = _shown(samples[N_SHOWN:].numpy(), source.fixed.view)
+    shown = _shown(samples[N_SHOWN:].numpy(), target.view if isinstance(target, HasView) else None)
     bounds = limits(shown)
 
     def draw(axis: Axes) -> None:

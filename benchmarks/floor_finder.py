@@ -15,7 +15,12 @@ from ..targets.datasets import cache_folder
 from .floors import Floor, compute_floors, load_floor, n_repeats
 from .plan import MetricItem, RunSpec
 
-OPTIONAL: Mapping[str, type] = {"modes": HasModes, "wells": HasWells, "features": HasFeatures, "class_probabilities": HasClasses}
+OPTIONAL: Mapping[str, type] = {
+    "modes": HasModes,
+    "wells": HasWells,
+    "features": HasFeatures,
+    "class_probabilities": HasClasses,
+}
 
 
 @dataclass(frozen=True)

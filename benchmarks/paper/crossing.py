@@ -91,7 +91,7 @@ def _sure_until(steps: Array, gaps: Array, t2: float, never: float) -> float:
 
 
 def _first_doubt(gap: Array, change: Array, t2: float) -> float | None:
-    """The least w in [0, 1] at which mean^2 = t^2 / n variance of gap + w change, a quadratic; None if there is none."""
+    """The least w in [0, 1] where mean^2 = t^2 / n variance of gap + w change, a quadratic; None if there is none."""
     covariance = np.cov(gap, change)
     a = change.mean() ** 2 - t2 * covariance[1, 1]
     b = 2 * (gap.mean() * change.mean() - t2 * covariance[0, 1])

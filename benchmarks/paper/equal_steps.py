@@ -1,0 +1,161 @@
+"""How many steps of MCMC one pass of a network is worth, what those cost, and what MCMC that nobody restarts costs."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..break_even import UNITS, break_even, break_even_table
+from .crossing import crossing
+from .quality import Rows
+
+Array = npt.NDArray[np.float64]
+COLUMNS = (
+    "target", "metric", "sampler", "chain", "n_seeds", "k", "k_low", "k_high", "censored", "at_floor_from",
+    "is_monotone", "left_out", "k_costed", "microseconds_per_draw_one_pass", "microseconds_per_draw_chain",
+    "microseconds_ratio", "microseconds_ratio_low", "microseconds_ratio_high", "equivalents_per_draw_one_pass",
+    "equivalents_per_draw_chain", "break_even_equivalents", "break_even_equivalents_low",
+    "break_even_equivalents_high", "break_even_seconds", "break_even_seconds_low", "break_even_seconds_high", "reason",
+)  # fmt: skip
+
+
+def equal_steps_table(quality: pd.DataFrame, costs: pd.DataFrame, rows: Rows, one_pass: Sequence[str]) -> pd.DataFrame:
+    """The number of steps k at which chains that restart for every draw are as good as one pass, and both costs there.
+
+    Where chains are at the floor in at least half of their runs from some k on (``at_floor_from``), they count as equal
+    from there: nothing is better. Costs of chains are interpolated linearly between the numbers of steps that were
+    run; where k is below or above all of these (``censored``), they are those of the smallest or the largest, and the
+    ratios bounds.
+
+    Args:
+        quality, costs, rows: as of ``quality.step_curves``.
+        one_pass: labels of the rows that chains are held against.
+    Returns:
+        One row per target, metric, one-pass sampler and kind of chain: target, metric, sampler, chain, n_seeds, k,
+        k_low, k_high (see ``crossing``; 0 is below the smallest number of steps, inf above the largest), censored
+        ("below", "above" or empty), at_floor_from, is_monotone, left_out (numbers of steps of which a run has no
+        value), k_costed (where costs are taken), microseconds_per_draw and equivalents_per_draw of the one pass
+        (``_one_pass``) and of the chain (``_chain``), microseconds_ratio of chain over one pass with the ends that
+        belong to k_low and k_high, draws from which training is paid for against chains of k_costed steps
+        (break_even_equivalents, break_even_seconds, each with _low and _high), reason (why there is no k).
+    """
+    table: list[dict[str, object]] = []
+    for (target, metric), part in quality.groupby(["target", "metric"], sort=False):
+        values = part.pivot(index="sampler", columns="seed", values="quality")
+        at_floor = part.assign(at_floor=part["at_floor"] == True).groupby("sampler")["at_floor"].mean()  # noqa: E712
+        own = costs[costs["target"] == target].pivot(index="sampler", columns="seed")
+        for sampler in one_pass:
+            for chain, steps in rows.ladders.items():
+                ladder = {k: label for k, label in steps.items() if label in values.index}
+                if sampler in values.index and ladder:
+                    found = _against(values, at_floor, own, sampler, ladder)
+                    table.append({"target": target, "metric": metric, "sampler": sampler, "chain": chain, **found})
+    return pd.DataFrame(table, columns=list(COLUMNS))
+
+
+def _against(
+    values: pd.DataFrame, at_floor: pd.Series, own: pd.DataFrame, sampler: str, ladder: Mapping[int, str]
+) -> dict[str, object]:
+    """One row of the table; ``values`` and ``own`` are quality and costs by sampler and seed."""
+    whole = {k: label for k, label in ladder.items() if values.loc[label].notna().all()}
+    lost = " ".join(str(k) for k in ladder if k not in whole)
+    if values.loc[sampler].isna().any() or not whole:
+        why = f"a run of {sampler if whole else 'every number of steps'} has no value"
+        return {"n_seeds": values.shape[1], "left_out": lost, "reason": why}
+    ks = np.array([*whole], dtype=float)
+    curve, level = values.loc[[*whole.values()]].to_numpy(dtype=float), values.loc[sampler].to_numpy(dtype=float)
+    found = crossing(ks, curve, level)
+    enough = _from_where([bool(at_floor[label] >= 0.5) for label in whole.values()], ks)
+    k = found.value if math.isnan(enough) else min(found.value, enough)
+    ends = {"low": found.low if math.isnan(found.low) else min(found.low, k), "high": found.high}
+    return {
+        "n_seeds": values.shape[1], "k": k, "k_low": ends["low"], "k_high": ends["high"],
+        "censored": "below" if k == 0 else "above" if math.isinf(k) else "", "at_floor_from": enough,
+        "is_monotone": found.is_monotone, "left_out": lost, **_costs(own, sampler, whole, k, ends), "reason": "",
+    }  # fmt: skip
+
+
+def _from_where(is_there: Sequence[bool], ks: Array) -> float:
+    """The first k from which on all are there; nan if the last is not."""
+    n_last = next((n for n, flag in enumerate(reversed(is_there)) if not flag), len(is_there))
+    return float(ks[len(ks) - n_last]) if n_last else math.nan
+
+
+def _costs(
+    own: pd.DataFrame, sampler: str, ladder: Mapping[int, str], k: float, ends: Mapping[str, float]
+) -> dict[str, object]:
+    """Costs of one pass and of chains of k steps; nan where one was not measured."""
+    ks = np.array([*ladder], dtype=float)
+
+    def paid(column: str, label: str) -> Array:
+        table = own[column]
+        return table.loc[label].to_numpy(dtype=float) if label in table.index else np.full(table.shape[1], math.nan)
+
+    def at(column: str, steps: float) -> Array:
+        """By seed; ``np.interp`` holds what lies beyond the steps at their ends."""
+        chains = np.stack([paid(column, label) for label in ladder.values()])
+        return np.array([np.interp(steps, ks, of_seed) for of_seed in chains.T])
+
+    one, chain = paid("microseconds_per_draw", sampler).mean(), at("microseconds_per_draw", k).mean()
+    result: dict[str, object] = {
+        "k_costed": float(np.clip(k, ks[0], ks[-1])),
+        "microseconds_per_draw_one_pass": one, "microseconds_per_draw_chain": chain, "microseconds_ratio": chain / one,
+    }  # fmt: skip
+    for end, steps in ends.items():
+        is_beyond = steps == 0 or math.isinf(steps)
+        ratio = at("microseconds_per_draw", steps).mean() / one if math.isfinite(steps) else math.nan
+        result[f"microseconds_ratio_{end}"] = steps if is_beyond else ratio
+    for unit, (fit, draw, size) in UNITS.items():
+        own_draw, chain_draw = size * paid(draw, sampler), size * at(draw, k)
+        if unit == "equivalents":
+            result["equivalents_per_draw_one_pass"] = own_draw.mean()
+            result["equivalents_per_draw_chain"] = chain_draw.mean()
+        gaps = paid(fit, sampler) - at(fit, k), chain_draw - own_draw
+        if np.isfinite(gaps).all():
+            pays = break_even(*gaps)
+            for end, value in (("", pays.value), ("_low", pays.low), ("_high", pays.high)):
+                result[f"break_even_{unit}{end}"] = value
+    return result
+
+
+def against_rivals(
+    metrics: pd.DataFrame, costs: pd.DataFrame, rows: Rows, one_pass: Sequence[str], n_samples: int
+) -> pd.DataFrame:
+    """One pass against the cheapest of long chains and SMC whose primary ratio is not significantly worse.
+
+    The rival is found by ``break_even_table`` among these alone, by the total cost of ``n_samples`` draws, once in
+    gradient equivalents and once in seconds.
+
+    Args:
+        metrics: what ``evaluate_store`` returned.
+        costs, rows: as of ``step_curves``.
+        one_pass: labels of the rows that are held against rivals.
+        n_samples: draws per run.
+    Returns:
+        One row per target and one-pass sampler: target, sampler, and in seconds and equivalents: rival_UNIT (its label;
+        empty if none is of its quality), rival_UNIT_per_draw (microseconds or equivalents, per effective draw),
+        rival_UNIT_ratio (that over the draw of one pass; inf where that is free), rival_UNIT_break_even (draws from
+        which training is paid for) with _low and _high.
+    """
+    paid = costs.groupby(["target", "sampler"])[[draw for _, draw, _ in UNITS.values()]].mean()
+    table = []
+    for sampler in one_pass:
+        field = metrics[metrics["sampler"].isin([sampler, *rows.rivals])]
+        found = break_even_table(field, costs, (), n_samples)
+        found = found[found["sampler"] == sampler].set_index(["target", "unit"])
+        for target in dict.fromkeys(field.loc[field["sampler"] == sampler, "target"]):
+            row: dict[str, object] = {"target": target, "sampler": sampler}
+            for unit, (_, draw, _) in UNITS.items():
+                known = (target, unit) in found.index
+                rival = str(found.loc[(target, unit), "against"]) if known else ""
+                cost = float(paid.loc[(target, rival), draw]) if known else math.nan
+                own = float(paid.loc[(target, sampler), draw]) if known else math.nan
+                ratio = cost / own if own else (math.inf if cost > 0 else math.nan)
+                row |= {f"rival_{unit}": rival, f"rival_{unit}_per_draw": cost, f"rival_{unit}_ratio": ratio}
+                for end, name in (("", "break_even"), ("_low", "low"), ("_high", "high")):
+                    value = float(found.loc[(target, unit), name]) if known else math.nan
+                    row[f"rival_{unit}_break_even{end}"] = value
+            table.append(row)
+    return pd.DataFrame(table)
