@@ -118,7 +118,7 @@ def test_quality_is_clipped_at_the_floor_and_bare_metrics_are_not() -> None:
     metrics = metrics_of({"net": 0.5, "m1": 2.0}, spread=0.0)
     centred = metrics[metrics["metric"] == "sliced_w2"].assign(metric="ksd", ratio=[-3.0, 0.2, 2.0, 1.0, 1.0, 1.0])
     found = qualities(pd.concat([metrics, centred]), ["primary", "sliced_w2", "bare", "ksd", "absent"])
-    by = found.set_index(["metric", "sampler", "seed"])["quality"]
+    by = found.set_index(["metric", "sampler", "seed"])["quality"].sort_index()
     assert by["primary", "net", 0] == by["sliced_w2", "net", 0] == 0
     assert by["primary", "m1", 0] == by["sliced_w2", "m1", 0] == pytest.approx(math.log(2))
     assert by["bare", "net", 0] == pytest.approx(math.log(3.5))
@@ -134,6 +134,8 @@ def test_metrics_that_a_target_cannot_have_are_left_out() -> None:
     metrics.loc[metrics["metric"] == "bare", ["value", "reason"]] = [math.nan, "needs modes"]
     metrics.loc[metrics["metric"] == "sliced_w2", "reason"] = "needs samples"
     assert qualities(metrics, ["primary", "bare"]).empty
+    lost = metrics.assign(sampler="lost", status="failed", reason="failed: it broke", value=math.nan, ratio=math.nan)
+    assert qualities(pd.concat([metrics, lost]), ["primary", "bare"]).empty
 
 
 def test_curves_have_a_place_a_geometric_mean_and_a_cost() -> None:

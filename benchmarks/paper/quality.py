@@ -39,7 +39,7 @@ class Rows:
     def of(cls, runs: Sequence[RunSpec]) -> "Rows":
         """The rows of planned runs."""
         ladders: dict[str, dict[int, str]] = {}
-        rivals = {}
+        rivals: dict[str, None] = {}
         for run in runs:
             mode = run.configuration.get("mode")
             if run.sampler in CHAINS and mode == "restart":
@@ -62,7 +62,8 @@ def qualities(metrics: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """
     parts = [_primary(metrics)] if PRIMARY_RATIO in names else []
     for name in names:
-        own = metrics[(metrics["metric"] == name) & ~metrics["reason"].str.startswith("needs ")]
+        own = metrics[metrics["metric"] == name]
+        own = own[~own["target"].isin(own.loc[own["reason"].str.startswith("needs "), "target"])]
         value, ratio = own["value"].to_numpy(dtype=float), own["ratio"].to_numpy(dtype=float)
         has_floor = own["floor"].notna().to_numpy()
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -79,7 +80,8 @@ def _primary(metrics: pd.DataFrame) -> pd.DataFrame:
     judged = metrics[metrics["metric"].isin(PRIMARY) & metrics["at_floor"].notna()]
     at_floor = judged.assign(at_floor=judged["at_floor"] == True).groupby(keys)["at_floor"].all()  # noqa: E712
     found = scores(metrics)
-    found = found[found["reason"] != "nothing to judge by"].join(at_floor, on=keys)
+    unjudged = found.loc[found["reason"] == "nothing to judge by", "target"]  # a failed run there says why it failed
+    found = found[~found["target"].isin(unjudged)].join(at_floor, on=keys)
     return found.assign(metric=PRIMARY_RATIO, quality=found["score"].clip(lower=0))
 
 
@@ -98,25 +100,24 @@ def step_curves(quality: pd.DataFrame, costs: pd.DataFrame, rows: Rows) -> pd.Da
         effective size).
     """
     place = {label: (chain, k) for chain, steps in rows.ladders.items() for k, label in steps.items()}
-    paid = costs.groupby(["target", "sampler"])[list(PER_DRAW.values())].mean()
+    paid = {key: part[list(PER_DRAW.values())].mean() for key, part in costs.groupby(["target", "sampler"])}
     table = []
     for (target, metric, sampler), part in quality.groupby(["target", "metric", "sampler"], sort=False):
         values = part["quality"].to_numpy(dtype=float)
-        mean, half = values.mean(), half_width(values)
-        known = (target, sampler) in paid.index
+        half = half_width(values)
+        with np.errstate(over="ignore"):  # two seeds may leave an interval of any width
+            interval = np.exp(values.mean() + np.array([0.0, -half, half]))
+        cost = paid.get((target, sampler))
         has_floor = bool(part["at_floor"].notna().any())
         chain, n_steps = place.get(str(sampler), ("", math.nan))
         table.append(
             {
                 "target": target, "metric": metric, "sampler": sampler, "chain": chain, "n_steps": n_steps,
                 "n_seeds": len(part), "n_ok": int(np.isfinite(values).sum()),
-                "quality": math.exp(mean), "low": math.exp(mean - half), "high": math.exp(mean + half),
+                **dict(zip(("quality", "low", "high"), map(float, interval), strict=True)),
                 "has_floor": has_floor,
                 "share_at_floor": float((part["at_floor"] == True).mean()) if has_floor else math.nan,  # noqa: E712
-                **{
-                    name: float(paid.loc[(target, sampler), column]) if known else math.nan
-                    for name, column in PER_DRAW.items()
-                },
+                **{name: math.nan if cost is None else float(cost[column]) for name, column in PER_DRAW.items()},
             }
         )  # fmt: skip
     return pd.DataFrame(table)
