@@ -100,6 +100,8 @@ def test_chains_at_the_floor_are_as_good_as_anything() -> None:
     row = table_of({**RATIOS, "net": 0.9, "m100": 1.05}, spread=0.001)
     assert (row["k"], row["at_floor_from"], row["censored"]) == (100, 100, "")
     assert row["k_high"] == math.inf
+    always = table_of({**RATIOS, "net": 0.9, "m1": 1.05, "m10": 1.05, "m100": 1.05}, spread=0.001)
+    assert (always["k"], always["at_floor_from"], always["censored"]) == (0, 1, "below")
 
 
 def test_runs_without_a_value_are_left_out_and_said() -> None:
@@ -149,13 +151,20 @@ def test_curves_have_a_place_a_geometric_mean_and_a_cost() -> None:
     assert curves.set_index(["metric", "sampler"]).loc[("bare", "net"), "chain"] == ""
 
 
-def test_the_rival_is_the_cheapest_long_chain_of_no_worse_quality() -> None:
-    (row,) = against_rivals(metrics_of(RATIOS), costs_of(), ROWS, ["net"], 2_000).to_dict("records")
+def test_the_rival_is_the_one_with_the_cheapest_draws_among_those_of_no_worse_quality() -> None:
+    (row,) = against_rivals(metrics_of(RATIOS), costs_of(), ROWS, ["net"]).to_dict("records")
     assert row["rival_seconds"] == row["rival_equivalents"] == "long"  # smc is worse, restarted chains are no rivals
     assert row["rival_seconds_ratio"] == pytest.approx(80)
     assert (row["rival_equivalents_per_draw"], row["rival_equivalents_ratio"]) == (40, math.inf)
     assert row["rival_equivalents_break_even"] == pytest.approx(10 * 800 / 40)
     assert row["rival_seconds_break_even"] == pytest.approx(800 / 39.5e-6, rel=1e-6)
-    (none,) = against_rivals(metrics_of({**RATIOS, "net": 1.0}), costs_of(), ROWS, ["net"], 2_000).to_dict("records")
+    (none,) = against_rivals(metrics_of({**RATIOS, "net": 1.0}), costs_of(), ROWS, ["net"]).to_dict("records")
     assert none["rival_seconds"] == ""
     assert math.isnan(none["rival_seconds_ratio"])
+    both = {**RATIOS, "smc": 4.0}  # as good as the network, but dearer per draw than long chains
+    (row,) = against_rivals(metrics_of(both), costs_of(), ROWS, ["net"]).to_dict("records")
+    assert row["rival_seconds"] == "long"
+    (row,) = against_rivals(metrics_of({**both, "long": 9.0}), costs_of(), ROWS, ["net"]).to_dict("records")
+    assert (row["rival_seconds"], row["rival_seconds_ratio"]) == ("smc", pytest.approx(600))
+    (one,) = against_rivals(metrics_of(RATIOS, n_seeds=1), costs_of(1), ROWS, ["net"]).to_dict("records")
+    assert one["rival_seconds"] == ""  # one seed tells nothing apart

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..break_even import UNITS, break_even, break_even_table
+from ..break_even import UNITS, break_even
+from ..ranks import MIN_SEEDS, compare, scores
 from .crossing import crossing
 from .quality import Rows
 
@@ -25,7 +26,7 @@ def equal_steps_table(quality: pd.DataFrame, costs: pd.DataFrame, rows: Rows, on
     """The number of steps k at which chains that restart for every draw are as good as one pass, and both costs there.
 
     Where chains are at the floor in at least half of their runs from some k on (``at_floor_from``), they count as equal
-    from there: nothing is better. Costs of chains are interpolated linearly between the numbers of steps that were
+    from there, since nothing is better; the interval remains that of the paired tests. Costs of chains are interpolated linearly between the numbers of steps that were
     run; where k is below or above all of these (``censored``), they are those of the smallest or the largest, and the
     ratios bounds.
 
@@ -68,7 +69,8 @@ def _against(
     curve, level = values.loc[[*whole.values()]].to_numpy(dtype=float), values.loc[sampler].to_numpy(dtype=float)
     found = crossing(ks, curve, level)
     enough = _from_where([bool(at_floor[label] >= 0.5) for label in whole.values()], ks)
-    k = found.value if math.isnan(enough) else min(found.value, enough)
+    there = 0.0 if enough == ks[0] else enough  # at the smallest number of steps already
+    k = found.value if math.isnan(enough) else min(found.value, there)
     ends = {"low": found.low if math.isnan(found.low) else min(found.low, k), "high": found.high}
     return {
         "n_seeds": values.shape[1], "k": k, "k_low": ends["low"], "k_high": ends["high"],
@@ -120,42 +122,61 @@ def _costs(
     return result
 
 
-def against_rivals(
-    metrics: pd.DataFrame, costs: pd.DataFrame, rows: Rows, one_pass: Sequence[str], n_samples: int
-) -> pd.DataFrame:
-    """One pass against the cheapest of long chains and SMC whose primary ratio is not significantly worse.
+def against_rivals(metrics: pd.DataFrame, costs: pd.DataFrame, rows: Rows, one_pass: Sequence[str]) -> pd.DataFrame:
+    """One pass against the long chains or SMC of no worse quality whose draws are cheapest, without what is paid once.
 
-    The rival is found by ``break_even_table`` among these alone, by the total cost of ``n_samples`` draws, once in
-    gradient equivalents and once in seconds.
+    No worse is a rival whose primary ratio a paired test over seeds does not call worse (5%, Holm, among the row and
+    all rivals); with few seeds that is easily granted. A draw of chains counts by its effective size, and SMC pays
+    everything per draw.
 
     Args:
         metrics: what ``evaluate_store`` returned.
-        costs, rows: as of ``step_curves``.
+        costs, rows: as of ``quality.step_curves``.
         one_pass: labels of the rows that are held against rivals.
-        n_samples: draws per run.
     Returns:
-        One row per target and one-pass sampler: target, sampler, and in seconds and equivalents: rival_UNIT (its label;
-        empty if none is of its quality), rival_UNIT_per_draw (microseconds or equivalents, per effective draw),
+        One row per target and one-pass sampler that has a score: target, sampler, and in seconds and equivalents:
+        rival_UNIT (its label; empty if none is of its quality), rival_UNIT_per_draw (microseconds or equivalents),
         rival_UNIT_ratio (that over the draw of one pass; inf where that is free), rival_UNIT_break_even (draws from
         which training is paid for) with _low and _high.
     """
-    paid = costs.groupby(["target", "sampler"])[[draw for _, draw, _ in UNITS.values()]].mean()
-    table = []
-    for sampler in one_pass:
-        field = metrics[metrics["sampler"].isin([sampler, *rows.rivals])]
-        found = break_even_table(field, costs, (), n_samples)
-        found = found[found["sampler"] == sampler].set_index(["target", "unit"])
-        for target in dict.fromkeys(field.loc[field["sampler"] == sampler, "target"]):
-            row: dict[str, object] = {"target": target, "sampler": sampler}
-            for unit, (_, draw, _) in UNITS.items():
-                known = (target, unit) in found.index
-                rival = str(found.loc[(target, unit), "against"]) if known else ""
-                cost = float(paid.loc[(target, rival), draw]) if known else math.nan
-                own = float(paid.loc[(target, sampler), draw]) if known else math.nan
-                ratio = cost / own if own else (math.inf if cost > 0 else math.nan)
-                row |= {f"rival_{unit}": rival, f"rival_{unit}_per_draw": cost, f"rival_{unit}_ratio": ratio}
-                for end, name in (("", "break_even"), ("_low", "low"), ("_high", "high")):
-                    value = float(found.loc[(target, unit), name]) if known else math.nan
-                    row[f"rival_{unit}_break_even{end}"] = value
-            table.append(row)
-    return pd.DataFrame(table)
+    table: list[dict[str, object]] = []
+    for target, part in scores(metrics).groupby("target", sort=False):
+        score = part.pivot(index="sampler", columns="seed", values="score").dropna()
+        own = costs[costs["target"] == target].pivot(index="sampler", columns="seed")
+        for sampler in one_pass:
+            if sampler in score.index and sampler in own.index:
+                rivals = _no_worse(score, sampler, [name for name in rows.rivals if name in own.index])
+                table.append({"target": target, "sampler": sampler, **_cheapest(own, sampler, rivals)})
+    return pd.DataFrame(table, columns=["target", "sampler", *_RIVAL_COLUMNS])
+
+
+_RIVAL_COLUMNS = [
+    f"rival_{unit}{part}"
+    for unit in UNITS
+    for part in ("", "_per_draw", "_ratio", "_break_even", "_break_even_low", "_break_even_high")
+]
+
+
+def _no_worse(score: pd.DataFrame, sampler: str, rivals: Sequence[str]) -> list[str]:
+    """Rivals that are not significantly worse; none where one seed, or none of theirs, cannot tell."""
+    field = [sampler, *(name for name in rivals if name in score.index)]
+    if len(field) < 2 or score.shape[1] < MIN_SEEDS:
+        return []
+    better = compare(score.loc[field].to_numpy(dtype=float)).better
+    return [name for k, name in enumerate(field) if k > 0 and not better[0, k]]
+
+
+def _cheapest(own: pd.DataFrame, sampler: str, rivals: Sequence[str]) -> dict[str, object]:
+    row: dict[str, object] = {}
+    for unit, (fit, draw, size) in UNITS.items():
+        per_draw = own[draw].loc[list(rivals)].mean(axis=1, skipna=False).dropna()
+        row[f"rival_{unit}"] = rival = str(per_draw.idxmin()) if len(per_draw) else ""
+        if rival:
+            cost, of_one = float(per_draw[rival]), float(own[draw].loc[sampler].mean())
+            row[f"rival_{unit}_per_draw"] = cost
+            row[f"rival_{unit}_ratio"] = cost / of_one if of_one else math.inf
+            fits, draws = (own[column].loc[[sampler, rival]].to_numpy(dtype=float) for column in (fit, draw))
+            pays = break_even(fits[0] - fits[1], size * (draws[1] - draws[0]))
+            for end, value in (("", pays.value), ("_low", pays.low), ("_high", pays.high)):
+                row[f"rival_{unit}_break_even{end}"] = value
+    return row

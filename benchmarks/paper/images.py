@@ -20,7 +20,7 @@ from ...targets.datasets import DataFileError
 from ...targets.image_classifier import load_classifier
 from ...targets.meter import derive_generator
 from ..leaderboard import Results
-from ..look import LOOK, save, set_title
+from ..look import LOOK, RATIO, save, set_title
 from ..panels import first_draws
 from ..store import Store, write_text
 from ..train_images import NOISE_SD, noisy_splits
@@ -48,12 +48,11 @@ def write_tables(store: Path, results: Results, to: Path) -> None:
     one_pass = list(dict.fromkeys(run.sampler_label for run in runs if run.sampler in ONE_PASS))
     images = real_images_table(store, results)
     quality = pd.concat([qualities(results.metrics, METRICS), _against_real(images, results)], ignore_index=True)
-    n_samples = max(run.n_samples for run in runs)
     tables = {
         "images": images,
         "step_curves": step_curves(quality, results.costs, rows),
         "equal_steps": equal_steps_table(quality, results.costs, rows, one_pass),
-        "rivals": against_rivals(results.metrics, results.costs, rows, one_pass, n_samples),
+        "rivals": against_rivals(results.metrics, results.costs, rows, one_pass),
     }
     for name, table in tables.items():
         write_text(to / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
@@ -160,7 +159,7 @@ def write_figures(folder: Path) -> list[Path]:
     seeds = "geometric means and 95% intervals over seeds"
     floor = f"{seeds}; dashed: the floor of exact draws"
     named = {
-        "primary": ("Worse of sliced W2 and mode TV", "worse of sliced W2 and mode TV / floor", floor),
+        "primary": ("Primary ratio (worse of sliced W2 and mode TV, over the floor)", RATIO, floor),
         "frechet": ("Frechet distance to exact draws", "Frechet distance / floor", floor),
         REAL: ("Frechet distance to real images", "Frechet distance to real images", seeds),
     }

@@ -9,17 +9,17 @@ from matplotlib.figure import Figure
 from ...targets.base import TARGETS
 from ..figures import draw_panels
 from ..leaderboard import Results
-from ..look import COLOURS, LOOK, save, set_title
+from ..look import COLOURS, LOOK, RATIO, save, set_title
 from ..store import write_text
 from .equal_steps import against_rivals, equal_steps_table
 from .quality import Rows, qualities, step_curves
 from .shipped import Cells, draws_to_ship, read_panels, write_panels
 from .step_figures import steps_figure
 
-METRICS = {  # of which less is better, with what figures call them
-    "primary": "worse of sliced W2 and mode TV",
-    "sliced_w2": "sliced W2",
-    "ksd_paper": "squared KSD (width 1)",
+METRICS = {  # of which less is better, with what titles and axes of figures call them
+    "primary": ("Primary ratio (worse of sliced W2 and mode TV, over the floor)", RATIO),
+    "sliced_w2": ("Sliced W2", "sliced W2 / floor"),
+    "ksd_paper": ("Squared KSD of width 1", "squared KSD / floor"),
 }
 ONE_PASS = ("dft", "fisher", "kl", "ksd_ns", "dft_plus", "dft_plus_unfinished", "smc_gmm")
 LEVELS = ("DFT", "Fisher", "KL", "DFT+", "SVGD")  # shown beside chains
@@ -33,11 +33,10 @@ def write_tables(store: Path, results: Results, to: Path) -> None:
     rows, runs = Rows.of(results.plan.runs), results.plan.runs
     one_pass = list(dict.fromkeys(run.sampler_label for run in runs if run.sampler in ONE_PASS))
     quality = qualities(results.metrics, list(METRICS))
-    n_samples = max(run.n_samples for run in runs)
     tables = {
         "step_curves": step_curves(quality, results.costs, rows),
         "equal_steps": equal_steps_table(quality, results.costs, rows, one_pass),
-        "rivals": against_rivals(results.metrics, results.costs, rows, one_pass, n_samples),
+        "rivals": against_rivals(results.metrics, results.costs, rows, one_pass),
     }
     for name, table in tables.items():
         write_text(to / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
@@ -52,12 +51,12 @@ def write_figures(folder: Path) -> list[Path]:
     curves["chain"] = curves["chain"].fillna("")
     written: list[Path] = []
     with matplotlib.rc_context(LOOK):
-        for metric, name in METRICS.items():
+        for metric, (name, y_label) in METRICS.items():
             part = curves[curves["metric"] == metric]
             if len(part):
-                title = f"{name[0].upper()}{name[1:]} after k steps of MCMC from the start, and after one pass"
+                title = f"{name} after k steps of MCMC from the start, and after one pass"
                 note = "geometric means and 95% intervals over seeds; dashed: the floor of exact draws"
-                figure = steps_figure(part, LEVELS, y_label=f"{name} / floor", title=f"{title}: {note}")
+                figure = steps_figure(part, LEVELS, y_label=y_label, title=f"{title}: {note}")
                 written += save(figure, to / f"steps_{metric}")
         coverage = modes_figure(pd.read_csv(folder / "metrics.csv"))
         if coverage is not None:

@@ -9,13 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter
 
 from ..look import ratio_axis, set_title, style
 
 CHAINS = ("MALA", "ULA")  # the first two looks
 PER_ROW = 4
-TITLE_LINES = 2
 
 
 def steps_figure(curves: pd.DataFrame, rows: Sequence[str], *, y_label: str, title: str) -> Figure:
@@ -52,7 +50,7 @@ def steps_figure(curves: pd.DataFrame, rows: Sequence[str], *, y_label: str, tit
         axis.set_xlim(ends[0] / 1.4, beyond(ends, 1.0))
         axis.set_xticks([k for k in (1, 10, 100, 1_000, 10_000) if ends[0] <= k <= ends[1]])
         axis.xaxis.set_major_formatter("{x:,g}")
-        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.set_xticks([], minor=True)
         _finish(axis, part, target, lost)
         axis.set_xlabel("steps per draw")
         if place % PER_ROW == 0:
@@ -78,10 +76,12 @@ def time_figure(curves: pd.DataFrame, rows: Sequence[str], *, y_label: str, titl
             ladder = part[part["chain"] == chain].sort_values("n_steps")
             _line(axis, ladder, "microseconds_per_draw", looks[chain])
             known = ladder[np.isfinite(ladder["quality"])]
-            for row in (known.iloc[[0, -1]] if len(known) else known).itertuples() if chain == CHAINS[0] else ():
+            for end, y in ((0, 7), (-1, -12)) if len(known) and chain == CHAINS[0] else ():
+                row = known.iloc[end]
                 axis.annotate(
-                    f"k = {row.n_steps:,g}", (float(row.microseconds_per_draw), float(row.quality)), fontsize=7,
-                    xytext=(0, 6), textcoords="offset points", ha="center",
+                    f"k = {row['n_steps']:,g}", (row["microseconds_per_draw"], row["quality"]), fontsize=7,
+                    xytext=(0, y), textcoords="offset points", ha="center", zorder=5,
+                    bbox={"fc": "white", "ec": "none", "pad": 0.5, "alpha": 0.8},
                 )  # fmt: skip
         lost = []
         for name in shown:
@@ -96,14 +96,20 @@ def time_figure(curves: pd.DataFrame, rows: Sequence[str], *, y_label: str, titl
         axis.set_xlabel("microseconds per draw")
         if place % PER_ROW == 0:
             axis.set_ylabel(y_label)
-    _legend(figure, looks)
+    _legend(figure, looks, lines=False)
     set_title(figure, title)
     return figure
 
 
 def looks_of(rows: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Colours and markers of the chains, then of some rows."""
-    return {name: style(index) for index, name in enumerate([*CHAINS, *rows])}
+    """Colours and markers of the chains, then of some rows; chains that go on have those of their kind, hollow."""
+    own = [row for row in rows if row.removesuffix(" long") not in CHAINS]
+    looks = {name: style(index) for index, name in enumerate([*CHAINS, *own])}
+    for row in rows:
+        if row not in looks:
+            of_kind = looks[row.removesuffix(" long")]
+            looks[row] = {**of_kind, "mfc": "white", "mec": of_kind["color"], "mew": 1.2}
+    return {name: looks[name] for name in [*CHAINS, *rows]}
 
 
 def beyond(ends: tuple[float, float], share: float) -> float:
@@ -164,8 +170,11 @@ def _finish(axis: Axes, part: pd.DataFrame, target: str, lost: Sequence[str]) ->
         )
 
 
-def _legend(figure: Figure, looks: dict[str, dict[str, Any]]) -> None:
-    names = {"MALA": "MALA, k steps", "ULA": "ULA, k steps"}
-    handles = [Line2D([], [], ms=5, lw=1.2 if name in CHAINS else 0.9, **look) for name, look in looks.items()]
-    labels = [names.get(name, name) for name in looks]
+def _legend(figure: Figure, looks: dict[str, dict[str, Any]], *, lines: bool = True) -> None:
+    """``lines``: whether rows other than chains are drawn with one."""
+    handles = [
+        Line2D([], [], ms=5, lw=1.2 if name in CHAINS else 0.9, ls="-" if lines or name in CHAINS else "", **look)
+        for name, look in looks.items()
+    ]
+    labels = [f"{name}, k steps" if name in CHAINS else name for name in looks]
     figure.legend(handles, labels, loc="outside right center", frameon=False)
