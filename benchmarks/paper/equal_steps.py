@@ -26,9 +26,9 @@ def equal_steps_table(quality: pd.DataFrame, costs: pd.DataFrame, rows: Rows, on
     """The number of steps k at which chains that restart for every draw are as good as one pass, and both costs there.
 
     Where chains are at the floor in at least half of their runs from some k on (``at_floor_from``), they count as equal
-    from there, since nothing is better; the interval remains that of the paired tests. Costs of chains are interpolated linearly between the numbers of steps that were
-    run; where k is below or above all of these (``censored``), they are those of the smallest or the largest, and the
-    ratios bounds.
+    from there, since nothing is better; the interval remains that of the paired tests. Costs of chains are interpolated
+    linearly between the numbers of steps that were run; where k is below or above all of these (``censored``), they
+    are those of the smallest or the largest, and the ratios bounds.
 
     Args:
         quality, costs, rows: as of ``quality.step_curves``.
