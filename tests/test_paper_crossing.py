@@ -24,7 +24,7 @@ def test_ends_beyond_the_steps_are_said() -> None:
     assert (below.value, below.low, below.high) == (0, 0, 1)
     assert (above.value, above.low, above.high) == (math.inf, 1_000, math.inf)
     at_first = crossing(STEPS, curve, np.array([2.0, 2.1]))
-    assert (at_first.value, at_first.low) == (1, 0)
+    assert (at_first.value, at_first.low) == (0, 0)  # it may be there before
 
 
 def test_a_curve_that_rises_between_is_made_to_fall_and_it_is_said() -> None:

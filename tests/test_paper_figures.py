@@ -13,6 +13,7 @@ import pytest
 from samplerbench.benchmarks.floors import load_floor
 from samplerbench.benchmarks.paper import images, plane
 from samplerbench.benchmarks.paper.shipped import read_panels, write_panels
+from samplerbench.benchmarks.paper.step_columns import TABLES
 from samplerbench.benchmarks.paper.step_figures import beyond, steps_figure, time_figure
 from samplerbench.benchmarks.plan import Suite, load_suite, make_plan, parse_suite
 from samplerbench.benchmarks.report import write_leaderboard
@@ -51,6 +52,11 @@ def test_levels_end_right_of_all_steps_and_lost_rows_are_named() -> None:
     assert first.get_xlim()[1] > beyond((1.0, 100.0), 2 / 3) > 100
     assert len(first.get_lines()) == len(second.get_lines()) + 1  # the floor
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["MALA, k steps", "ULA, k steps", "DFT", "KL"]
+
+
+def test_what_is_measured_may_differ_by_target() -> None:
+    figure = steps_figure(curves_of("t", "u"), ["DFT"], y_label={"t": "over floor", "u": "bare"}, title="A title")
+    assert [axis.get_ylabel() for axis in figure.axes] == ["over floor", "bare"]
 
 
 def test_time_has_a_mark_per_row_and_names_the_ends_of_a_chain() -> None:
@@ -124,6 +130,15 @@ def test_training_of_dft_fisher_and_kl_costs_the_same(name: str, ratio: dict[str
     assert runs["DFT"]["training"] == runs["Fisher"]["training"] == runs["KL"]["training"]
 
 
+@pytest.mark.parametrize("name", ["paper-2d", "paper-ebm"])
+def test_the_small_scale_keeps_the_rows_that_figures_and_claims_need(name: str) -> None:
+    runs = make_plan(load_suite(name, scale="small"))
+    labels = {run.sampler_label for run in runs}
+    assert {run.seed for run in runs} == {0, 1}
+    assert {*images.LEVELS, *(plane.SHOWN if name == "paper-2d" else images.LONG)} <= labels
+    assert {"MALA long", "ULA long"} <= labels
+
+
 def test_floors_of_the_suites_are_shipped() -> None:
     """Of the metrics that figures show over their floor."""
     for name, metrics in (
@@ -165,6 +180,8 @@ def written_twice(module: Any, store: Path, tmp_path: Path) -> tuple[Path, set[s
         before = {path.name for path in folder.iterdir()}
         module.write_tables(store, results, folder)
     shutil.rmtree(store)
+    for name in {path.stem for path in folders[0].glob("*.csv")} & set(TABLES):
+        assert list(pd.read_csv(folders[0] / f"{name}.csv")) == [column.name for column in TABLES[name].columns]
     files = [module.write_figures(folder) for folder in folders]
     tables = {path.name for path in folders[0].iterdir() if path.is_file()} - before
     for name in tables:
@@ -194,8 +211,7 @@ def test_a_store_of_images_gives_tables_and_figures_the_same_every_time(run_here
     metrics = ["sliced_w2", "mode_tv", "frechet", "class_tv", "classes_found", "ess_bulk"]
     store = run_tiny(run_here, tmp_path, "paper-ebm", ["mfa_digits", "ebm_digits"], metrics)
     folder, names = written_twice(images, store, tmp_path)
-    shown = {"steps_primary", "steps_frechet", "steps_frechet_real", "images_mfa_digits", "images_ebm_digits"}
-    shown |= {"time_primary", "time_frechet", "time_frechet_real"}
+    shown = {"steps_primary", "steps_frechet", "time_primary", "time_frechet", "images_mfa_digits", "images_ebm_digits"}
     assert {name for name in names if name.endswith(".png")} == {f"{name}.png" for name in shown}
     real = pd.read_csv(folder / "images.csv")
     held_out = real[real["sampler"] == "real images"]

@@ -69,7 +69,7 @@ def _first_at_most_0(steps: Array, falling: Array) -> float:
         return math.inf
     i = int(reached[0])
     if i == 0:
-        return 0.0 if falling[0] < 0 else float(steps[0])
+        return 0.0
     return _between(steps, i - 1, falling[i - 1] / (falling[i - 1] - falling[i]))
 
 

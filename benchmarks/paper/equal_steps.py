@@ -169,10 +169,11 @@ def _no_worse(score: pd.DataFrame, sampler: str, rivals: Sequence[str]) -> list[
 def _cheapest(own: pd.DataFrame, sampler: str, rivals: Sequence[str]) -> dict[str, object]:
     row: dict[str, object] = {}
     for unit, (fit, draw, size) in UNITS.items():
-        per_draw = own[draw].loc[list(rivals)].mean(axis=1, skipna=False).dropna()
-        row[f"rival_{unit}"] = rival = str(per_draw.idxmin()) if len(per_draw) else ""
+        paid = {name: float(own[draw].loc[name].to_numpy(dtype=float).mean()) for name in [sampler, *rivals]}
+        known = [name for name in rivals if math.isfinite(paid[name])]
+        row[f"rival_{unit}"] = rival = min(known, key=paid.__getitem__, default="")
         if rival:
-            cost, of_one = float(per_draw[rival]), float(own[draw].loc[sampler].mean())
+            cost, of_one = paid[rival], paid[sampler]
             row[f"rival_{unit}_per_draw"] = cost
             row[f"rival_{unit}_ratio"] = cost / of_one if of_one else math.inf
             fits, draws = (own[column].loc[[sampler, rival]].to_numpy(dtype=float) for column in (fit, draw))

@@ -151,28 +151,33 @@ def _some(images: Tensor, order: Tensor) -> Array:
 
 
 def write_figures(folder: Path) -> list[Path]:
-    """Draw steps_METRIC, time_METRIC and images_TARGET (.png, .svg) from the CSVs and panels.npz of ``folder``."""
+    """Draw steps_NAME, time_NAME (NAME: primary, frechet) and images_TARGET (.png, .svg) from the files of ``folder``.
+
+    Frechet distances are to exact draws, over the floor, where the law has them, else to real images.
+    """
     to = folder / "figures"
     to.mkdir(parents=True, exist_ok=True)
     curves = pd.read_csv(folder / "step_curves.csv")
     curves["chain"] = curves["chain"].fillna("")
-    seeds = "geometric means and 95% intervals over seeds"
-    floor = f"{seeds}; dashed: the floor of exact draws"
-    named = {
-        "primary": ("Primary ratio (worse of sliced W2 and mode TV, over the floor)", RATIO, floor),
-        "frechet": ("Frechet distance to exact draws", "Frechet distance / floor", floor),
-        REAL: ("Frechet distance to real images", "Frechet distance to real images", seeds),
+    frechet = curves[curves["metric"].isin(["frechet", REAL])]
+    labels = {
+        str(target): "distance to real images" if REAL in set(part["metric"]) else "distance to exact draws / floor"
+        for target, part in frechet.groupby("target")
     }
+    shown: dict[str, tuple[str, str | dict[str, str]]] = {
+        "primary": ("Primary ratio (worse of sliced W2 and mode TV, over the floor)", RATIO),
+        "frechet": ("Frechet distance of classifier features", labels),
+    }
+    parts = {"primary": curves[curves["metric"] == "primary"], "frechet": frechet}
+    note = "geometric means and 95% intervals over seeds; dashed: the floor of exact draws"
     written: list[Path] = []
     with matplotlib.rc_context(LOOK):
-        for metric, (name, y_label, note) in named.items():
-            part = curves[curves["metric"] == metric]
-            if part.empty:
-                continue
-            title = f"{name} after k steps of Langevin from the start, and after one pass: {note}"
-            written += save(steps_figure(part, LEVELS, y_label=y_label, title=title), to / f"steps_{metric}")
-            title = f"{name} over the time of a draw, training and burn-in excluded: {note}"
-            written += save(time_figure(part, [*LEVELS, *LONG], y_label=y_label, title=title), to / f"time_{metric}")
+        for name, (what, y_label) in shown.items():
+            title = f"{what} after k steps of Langevin from the start, and after one pass: {note}"
+            written += save(steps_figure(parts[name], LEVELS, y_label=y_label, title=title), to / f"steps_{name}")
+            title = f"{what} over the time of a draw, training and burn-in excluded: {note}"
+            figure = time_figure(parts[name], [*LEVELS, *LONG], y_label=y_label, title=title)
+            written += save(figure, to / f"time_{name}")
         for target, cells in read_panels(folder).items():
             written += save(images_figure(target, cells), to / f"images_{target}")
     return written
@@ -187,7 +192,7 @@ def images_figure(target: str, cells: Cells) -> Figure:
     """
     n_columns = min(PER_ROW, len(cells))
     n_rows = math.ceil(len(cells) / n_columns)
-    figure = Figure(figsize=(1.9 * n_columns, 1.6 * n_rows + 0.5), layout="constrained")
+    figure = Figure(figsize=(1.9 * n_columns, 1.45 * n_rows + 0.5), layout="constrained")
     axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for axis, (name, images) in zip(axes, cells.items(), strict=False):
         axis.set_title(name, fontsize=9)

@@ -1,7 +1,7 @@
 """Figures of chains of many lengths beside one pass: quality over steps, and over the time of a draw."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ CHAINS = ("MALA", "ULA")  # the first two looks
 PER_ROW = 4
 
 
-def steps_figure(curves: pd.DataFrame, rows: Sequence[str], *, y_label: str, title: str) -> Figure:
+def steps_figure(curves: pd.DataFrame, rows: Sequence[str], *, y_label: str | Mapping[str, str], title: str) -> Figure:
     """Quality over the number of steps, a panel per target: chains as lines with 95% intervals, others as levels.
 
     The level of a row that takes no steps ends in a mark with its interval, to the right of all steps. A number of
@@ -26,7 +26,7 @@ def steps_figure(curves: pd.DataFrame, rows: Sequence[str], *, y_label: str, tit
     Args:
         curves: rows of one metric, as ``quality.step_curves`` returns them.
         rows: labels of the rows that take no steps, in the order of the legend.
-        y_label: of what is measured.
+        y_label: of what is measured; by target where that differs.
         title: of the figure.
     """
     targets = list(dict.fromkeys(curves["target"]))
@@ -53,14 +53,13 @@ def steps_figure(curves: pd.DataFrame, rows: Sequence[str], *, y_label: str, tit
         axis.set_xticks([], minor=True)
         _finish(axis, part, target, lost)
         axis.set_xlabel("steps per draw")
-        if place % PER_ROW == 0:
-            axis.set_ylabel(y_label)
+        _label(axis, y_label, target, place)
     _legend(figure, looks)
     set_title(figure, title)
     return figure
 
 
-def time_figure(curves: pd.DataFrame, rows: Sequence[str], *, y_label: str, title: str) -> Figure:
+def time_figure(curves: pd.DataFrame, rows: Sequence[str], *, y_label: str | Mapping[str, str], title: str) -> Figure:
     """Quality over the time of a draw, a panel per target: chains that restart as lines, others as marks.
 
     Args:
@@ -76,12 +75,13 @@ def time_figure(curves: pd.DataFrame, rows: Sequence[str], *, y_label: str, titl
             ladder = part[part["chain"] == chain].sort_values("n_steps")
             _line(axis, ladder, "microseconds_per_draw", looks[chain])
             known = ladder[np.isfinite(ladder["quality"])]
-            for end, y in ((0, 7), (-1, -12)) if len(known) and chain == CHAINS[0] else ():
+            for end, shift, side in (
+                ((0, (-6, -3), "right"), (-1, (0, -12), "center")) if len(known) and chain == CHAINS[0] else ()
+            ):
                 row = known.iloc[end]
                 axis.annotate(
                     f"k = {row['n_steps']:,g}", (row["microseconds_per_draw"], row["quality"]), fontsize=7,
-                    xytext=(0, y), textcoords="offset points", ha="center", zorder=5,
-                    bbox={"fc": "white", "ec": "none", "pad": 0.5, "alpha": 0.8},
+                    xytext=shift, textcoords="offset points", ha=side,
                 )  # fmt: skip
         lost = []
         for name in shown:
@@ -94,8 +94,7 @@ def time_figure(curves: pd.DataFrame, rows: Sequence[str], *, y_label: str, titl
         axis.margins(x=0.12)
         _finish(axis, part, target, lost)
         axis.set_xlabel("microseconds per draw")
-        if place % PER_ROW == 0:
-            axis.set_ylabel(y_label)
+        _label(axis, y_label, target, place)
     _legend(figure, looks, lines=False)
     set_title(figure, title)
     return figure
@@ -121,12 +120,20 @@ def beyond(ends: tuple[float, float], share: float) -> float:
 def _grid(targets: Sequence[str], names: Sequence[str]) -> tuple[Figure, list[Axes]]:
     n_columns = min(PER_ROW, len(targets))
     n_rows = math.ceil(len(targets) / n_columns)
-    width = 2.7 * n_columns + 0.7 + 0.075 * max(map(len, names))
+    width = max(2.7 * n_columns + 0.7 + 0.075 * max(map(len, names)), 6.5)  # room for the title
     figure = Figure(figsize=(width, max(2.5 * n_rows + 0.5, 0.22 * len(names) + 1.0)), layout="constrained")
     axes = list(figure.subplots(n_rows, n_columns, squeeze=False).ravel())
     for axis in axes[len(targets) :]:
         axis.remove()
     return figure, axes[: len(targets)]
+
+
+def _label(axis: Axes, y_label: str | Mapping[str, str], target: str, place: int) -> None:
+    """What is measured: beside the first panel of a line, or beside every one where they differ."""
+    if not isinstance(y_label, str):
+        axis.set_ylabel(y_label[target])
+    elif place % PER_ROW == 0:
+        axis.set_ylabel(y_label)
 
 
 def _line(axis: Axes, ladder: pd.DataFrame, x: str, look: dict[str, Any]) -> None:
