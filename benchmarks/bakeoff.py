@@ -37,7 +37,10 @@ SIZES = (1_000, 10_000)
 PAIRWISE = ("ksd", "ksd_paper", "mmd2")
 MAX_ROWS: Mapping[str, int] = MappingProxyType(dict.fromkeys(SLOW, 2_000))  # their time grows too fast
 SAME_RANKS = ("modes_found",)  # mode_recall times a constant
-KNOWN = {"samples", "log_prob", "score", "modes", "wells", "moments", "bandwidth", "spacing", "features"}
+KNOWN = {
+    "samples", "log_prob", "score", "modes", "wells", "moments", "bandwidth", "spacing", "features",
+    "class_probabilities",
+}  # fmt: skip
 NULL = "null"
 SECONDS_PER_WRITE = 20.0
 

@@ -97,7 +97,7 @@ def modes_figure(metrics: pd.DataFrame) -> Figure | None:
             axis.set_yticks([*place.values()], [*place])
             axis.tick_params(axis="y", labelsize=7, length=0)
             axis.grid(axis="y", color="0.92", lw=0.7)
-            axis.set(xlim=(0, 1), ylim=(-0.7, len(samplers) - 0.3))
+            axis.set(xlim=(0, 1), xticks=(0, 0.5, 1), ylim=(-0.7, len(samplers) - 0.3))
             for name in sorted(set(samplers) - set(part["sampler"])):
                 axis.text(0.02, place[name], "no value", fontsize=6, va="center", color="0.4")
         axes[0, column].set_title(f"{target}: {asked[target]:g} modes")
