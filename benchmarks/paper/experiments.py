@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 
 from ...targets.registry import unknown
-from . import regressions
+from . import images, plane, regressions
 from .experiment import Experiment
 
-EXPERIMENTS = (Experiment("paper-blr", regressions.write_tables, regressions.write_figures),)
+EXPERIMENTS = (
+    Experiment("paper-2d", plane.write_tables, plane.write_figures),
+    Experiment("paper-ebm", images.write_tables, images.write_figures),
+    Experiment("paper-blr", regressions.write_tables, regressions.write_figures),
+)
 
 
 def chosen_suites(only: Sequence[str] = ()) -> list[str]:
