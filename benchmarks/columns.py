@@ -1,40 +1,7 @@
-"""What every column of a written CSV means: one place for the metadata and the datasheet of results."""
+"""What the columns of leaderboards and of other shipped CSVs mean."""
 
-from dataclasses import dataclass, replace
-from typing import Literal
-
-from ..metrics.base import METRICS
-from ..targets.registry import unknown
+from .column import METRIC, OF_METRIC, Column, Table
 from .ranks import LEAST_RATIO, MIN_SEEDS
-
-Kind = Literal["text", "integer", "number", "boolean"]
-METRIC = "<metric>"  # in the name of a column: the name of any value of a metric
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column, or with ``<metric>`` in its name those of all metrics.
-
-    Attributes:
-        name: as in the file.
-        meaning: a sentence without its full stop.
-        unit: of the numbers; empty for counts, shares, ratios and text.
-        kind: of the cells; any cell may be empty, which means unknown or not applicable.
-    """
-
-    name: str
-    meaning: str
-    unit: str = ""
-    kind: Kind = "number"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A kind of file: what a row is, the columns that identify it, and its columns."""
-
-    rows: str
-    key: tuple[str, ...]
-    columns: tuple[Column, ...]
 
 
 def _text(name: str, meaning: str) -> Column:
@@ -63,7 +30,6 @@ def _break_even(unit: str, paid: str) -> tuple[Column, ...]:
     )
 
 
-OF_METRIC = "of the metric"  # the unit of whatever metric it is
 _TARGET = _text("target", "Label of the target; provenance.json gives its registered name and version")
 _VERSIONED = _text("target", "Registered name and version of the target")
 _SAMPLER = _text("sampler", "Label of the row; provenance.json gives the sampler, its version and whole configuration")
@@ -286,50 +252,3 @@ TABLES: dict[str, Table] = {
         ),
     ),
 }  # fmt: skip
-
-
-def table_of(file: str) -> Table:
-    """The kind of a file by its name without ``.csv``.
-
-    Raises:
-        UnknownNameError: for a kind that is not described in ``TABLES``.
-    """
-    if file not in TABLES:
-        raise unknown("kind of CSV", file, TABLES)
-    return TABLES[file]
-
-
-def pattern_of(file: str, column: str) -> Column:
-    """The described column that a column of a file is: of its very name, or of its ending after the metric's name.
-
-    Raises:
-        UnknownNameError: for a column that is not described in ``TABLES``.
-    """
-    columns = table_of(file).columns
-    exact = next((known for known in columns if known.name == column), None)
-    if exact:
-        return exact
-    endings = [known for known in columns if METRIC in known.name and column.endswith(known.name.removeprefix(METRIC))]
-    if not endings:
-        raise unknown(f"column of {file}.csv", column, [known.name for known in columns])
-    return max(endings, key=lambda known: len(known.name))  # at_floor before floor
-
-
-def column_of(file: str, column: str) -> Column:
-    """A column of a file with its own name, and of a metric with what that measures.
-
-    Raises:
-        UnknownNameError: see ``pattern_of``.
-    """
-    pattern = pattern_of(file, column)
-    if METRIC not in pattern.name:
-        return pattern
-    value = column.removesuffix(pattern.name.removeprefix(METRIC))
-    owner = next((name for name in METRICS.names() if value in METRICS.get(name).outputs), None)
-    unit = pattern.unit
-    if unit == OF_METRIC and owner:
-        unit = METRICS.get(owner).unit if value == owner else ""  # of a further value the metric states none
-    meaning = f"{value}, {pattern.meaning}"
-    if owner and pattern.name.endswith(("_mean", "_median")):  # said once per table, where the value itself stands
-        meaning += f" ({owner}: {METRICS.entry(owner).summary.rstrip('.')})"
-    return replace(pattern, name=column, meaning=meaning, unit="" if unit == "1" else unit)

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .columns import TABLES, Column, column_of, pattern_of, table_of
+from .column import Column
+from .described import TABLES, column_of, pattern_of, table_of
 from .store import write_text
 
 COMMAND = "python -m samplerbench.benchmarks.croissant results"
@@ -80,7 +81,7 @@ def croissant(folder: Path) -> dict[str, Any]:
     Args:
         folder: whose parent holds CITATION.cff and LICENSE.
     Raises:
-        UnknownNameError: for a CSV or a column that ``columns.TABLES`` does not describe.
+        UnknownNameError: for a CSV or a column that ``described.TABLES`` does not describe.
     """
     cited = _top_level((folder.parent / "CITATION.cff").read_text())
     authors = re.findall(r'^authors:\n  - name: "?(.*?)"?$', (folder.parent / "CITATION.cff").read_text(), re.MULTILINE)
@@ -188,7 +189,7 @@ def with_columns(datasheet: str) -> str:
 
 
 def undescribed(folder: Path) -> list[str]:
-    """Columns of the CSVs below a folder that ``columns.TABLES`` does not describe, as ``file: column``."""
+    """Columns of the CSVs below a folder that ``described.TABLES`` does not describe, as ``file: column``."""
     found = []
     for path in tables(folder):
         for column in header(path):

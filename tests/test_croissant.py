@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from samplerbench.benchmarks.bakeoff_report import COLUMNS as POWER_COLUMNS
-from samplerbench.benchmarks.columns import TABLES, column_of, pattern_of
 from samplerbench.benchmarks.croissant import (
     COMMAND,
     DATASHEET,
@@ -21,6 +20,7 @@ from samplerbench.benchmarks.croissant import (
     undescribed,
     with_columns,
 )
+from samplerbench.benchmarks.described import TABLES, column_of, pattern_of
 from samplerbench.benchmarks.exact_draws import COLUMNS as EXACT_COLUMNS
 from samplerbench.benchmarks.plan import Suite
 from samplerbench.benchmarks.report import write_leaderboard

@@ -40,7 +40,8 @@ class Tables:
         if (suite, name) not in self._read:
             if not path.is_file():
                 return None
-            self._read[suite, name] = pd.read_csv(path)
+            table = pd.read_csv(path, dtype={"reason": str})
+            self._read[suite, name] = table.fillna({"reason": ""}) if "reason" in table else table
         return self._read[suite, name]
 
 

@@ -1,6 +1,6 @@
 """What the columns of the CSVs of chains of many lengths mean: step_curves, equal_steps, rivals and images."""
 
-from ..columns import OF_METRIC, Column, Table
+from ..column import OF_METRIC, Column, Table
 
 _TARGET = Column("target", "Label of the target; provenance.json gives its registered name and version", kind="text")
 _METRIC = Column(
