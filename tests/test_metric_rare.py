@@ -8,7 +8,13 @@ from torch import Generator, Tensor
 
 from samplerbench import targets
 from samplerbench.metrics.base import METRICS, Truth
-from samplerbench.metrics.rare import draws_to_first, mean_first_hit, n_for_rarest, share_recalled
+from samplerbench.metrics.rare import (
+    draws_to_first,
+    log_weight_ratios,
+    mean_first_hit,
+    n_for_rarest,
+    share_recalled,
+)
 from samplerbench.targets import Draws, Modes
 
 
@@ -93,3 +99,39 @@ def test_metric_takes_the_rarest_mode() -> None:
         "first_hit_exact": mean_first_hit(0.1, 5),
         "first_hit_censored": 0.0,
     }
+
+
+def test_ratios_of_weights_are_of_counts_with_a_half_added() -> None:
+    index = torch.tensor([0] * 60 + [1] * 20 + [-1] * 20)
+    masses = torch.tensor([0.6, 0.395, 0.005], dtype=torch.float64)
+    expected = [0.0, math.log(20.5 / 40), math.log(0.5 / 1)]
+    assert log_weight_ratios(index, masses).tolist() == pytest.approx(expected, abs=1e-12)
+
+
+def test_an_absent_mode_is_finite_and_the_farther_off_the_more_was_to_be_seen() -> None:
+    modes, metric = labelled(0.9, 0.1), METRICS.get("rare_weight_error")
+    values = metric(Draws(samples=points(*[0] * 200)), Truth(modes=modes), seed=0)
+    absent, big = math.log(0.5 / 20.5), math.log(200.5 / 180.5)
+    assert values == pytest.approx({"rare_weight_error": (big - absent) / 2, "rarest_log_ratio": absent})
+    assert metric(Draws(samples=points(*[0] * 2_000)), Truth(modes=modes), seed=0)["rarest_log_ratio"] < absent
+    few = Draws(samples=points(*[0] * 199))
+    assert math.isnan(metric(few, Truth(modes=modes), seed=0)["rare_weight_error"])
+    outside = metric(Draws(samples=points(*[-1] * 200)), Truth(modes=modes), seed=0)
+    assert outside["rare_weight_error"] == pytest.approx((math.log(180.5 / 0.5) + math.log(20.5 / 0.5)) / 2)
+
+
+def test_weights_of_exact_draws_err_by_the_noise_of_counts() -> None:
+    """log of a Poisson count of mean m has standard deviation m^-1/2; E|N(0, s^2)| = s (2 / pi)^1/2."""
+    n, n_repeats, masses = 2_000, 400, torch.tensor([0.69, 0.2, 0.1, 0.01], dtype=torch.float64)
+    generator, metric, truth = (
+        Generator().manual_seed(2),
+        METRICS.get("rare_weight_error"),
+        Truth(modes=labelled(*masses)),
+    )
+    values = []
+    for _ in range(n_repeats):
+        index = masses.multinomial(n, replacement=True, generator=generator)
+        values.append(metric(Draws(samples=index[:, None].float()), truth, seed=0)["rare_weight_error"])
+    exact = (((1 - masses) / (n * masses)).sqrt() * math.sqrt(2 / math.pi)).mean().item()
+    error = np.std(values) / math.sqrt(n_repeats)
+    assert abs(np.mean(values) - exact) < 5 * error + 0.05 * exact  # the log is not linear: 1 / (8 m) for m = 20
