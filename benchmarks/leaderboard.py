@@ -171,12 +171,25 @@ def provenance(plan: Plan, stored: Sequence[Record]) -> dict[str, Any]:
         "n_samples": sorted({run.n_samples for run in plan.runs}),
         "seconds": round(sum(sum(record.seconds.values()) for record in stored), 1),
         "environments": [json.loads(text) for text in sorted(set(environments))],
-        "samplers": {
-            run.sampler_label: {"version": f"{run.sampler}@{run.sampler_version}", "configuration": run.configuration}
-            for run in plan.runs
-        },
+        "samplers": _configurations(plan.runs),
         "targets": {run.target_label: f"{run.target}@{run.target_version}" for run in plan.runs},
     }
+
+
+def _configurations(runs: Sequence[RunSpec]) -> dict[str, dict[str, Any]]:
+    """Version and configuration of every row; "ROW on TARGET" where they differ between targets."""
+    of_rows: dict[str, dict[str, dict[str, Any]]] = {}
+    for run in runs:
+        entry = {"version": f"{run.sampler}@{run.sampler_version}", "configuration": run.configuration}
+        of_rows.setdefault(run.sampler_label, {})[run.target_label] = entry
+    named: dict[str, dict[str, Any]] = {}
+    for label, of_targets in of_rows.items():
+        first, *others = of_targets.values()
+        if all(entry == first for entry in others):
+            named[label] = first
+        else:
+            named |= {f"{label} on {target}": entry for target, entry in of_targets.items()}
+    return named
 
 
 def _reason(found: list[tuple[Record | None, str]]) -> str:

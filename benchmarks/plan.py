@@ -25,11 +25,16 @@ SUITES = "samplerbench.benchmarks.suites"
 
 @dataclass(frozen=True)
 class Item:
-    """A target or sampler of a suite; ``label`` names its row or column in the leaderboard."""
+    """A target or sampler of a suite; ``label`` names its row or column in the leaderboard.
+
+    ``targets``, labels or names, limits a sampler to some of the suite's targets; empty is all. Samplers of one label
+    on different targets are one row, whose parameters differ between targets.
+    """
 
     name: str
     label: str
     parameters: Mapping[str, object]
+    targets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class MetricItem:
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """Targets x samplers x seeds, and what is measured on them.
+    """Targets x samplers x seeds, and what is measured on them; a sampler may be limited to some targets.
 
     Attributes:
         n_samples: draws per run.
@@ -68,10 +73,15 @@ class Suite:
         for name, least in (("n_samples", 2), ("seeds", 1), ("timeout", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        for item in self.samplers:
+            _chosen("target", self.targets, item.targets)
         for kind, names in (
             ("labels of targets", [item.label for item in self.targets]),
-            ("labels of samplers", [item.label for item in self.samplers]),
             ("metrics", [metric.name for metric in self.metrics]),
+            *(
+                ("labels of samplers", [item.label for item in self.samplers if _is_on(item, target)])
+                for target in self.targets
+            ),
         ):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
@@ -191,8 +201,8 @@ def parse_suite(table: Mapping[str, Any], name: str, *, scale: Scale = "full") -
         **table,
         "name": table.get("name", name),
         "description": table.get("description", ""),
-        "targets": tuple(_item(entry) for entry in table["targets"]),
-        "samplers": tuple(_item(entry) for entry in table["samplers"]),
+        "targets": tuple(_item(entry, "target") for entry in table["targets"]),
+        "samplers": tuple(_item(entry, "sampler") for entry in table["samplers"]),
         "metrics": tuple(metrics),
     }
     suite: Suite = configure(Suite, parsed)
@@ -204,22 +214,26 @@ def parse_suite(table: Mapping[str, Any], name: str, *, scale: Scale = "full") -
 
 
 def _made_small(suite: Suite, small: _Small) -> Suite:
-    return dataclasses.replace(
-        suite,
-        seeds=suite.seeds if small.seeds is None else small.seeds,
-        targets=tuple(_chosen("target", suite.targets, small.targets)),
-        samplers=tuple(_chosen("sampler", suite.samplers, small.samplers)),
-    )
+    targets = tuple(_chosen("target", suite.targets, small.targets))
+    kept = {name for target in targets for name in (target.name, target.label)}
+    samplers = [
+        dataclasses.replace(item, targets=tuple(name for name in item.targets if name in kept))
+        for item in _chosen("sampler", suite.samplers, small.samplers)
+        if not item.targets or kept & set(item.targets)
+    ]
+    seeds = suite.seeds if small.seeds is None else small.seeds
+    return dataclasses.replace(suite, seeds=seeds, targets=targets, samplers=tuple(samplers))
 
 
-def _item(entry: object) -> Item:
+def _item(entry: object, kind: Literal["target", "sampler"]) -> Item:
     if isinstance(entry, str):
         return Item(entry, entry, {})
     if not isinstance(entry, Mapping) or "name" not in entry:
         raise ValueError(f"a target or sampler must be a name or a table with a name, got {entry!r}")
-    wrong = set(entry) - {"name", "label", "parameters"}
+    fields = ["name", "label", "parameters", *(["targets"] if kind == "sampler" else [])]
+    wrong = set(entry) - set(fields)
     if wrong:
-        raise ValueError(f"{entry['name']}: a table may hold name, label, parameters, got {', '.join(sorted(wrong))}")
+        raise ValueError(f"{entry['name']}: a table may hold {', '.join(fields)}, got {', '.join(sorted(wrong))}")
     return configure(Item, {"label": entry["name"], "parameters": {}, **entry})
 
 
@@ -255,6 +269,8 @@ def make_plan(
     for seed in range(suite.seeds):
         for target in targets:
             for sampler, entry, configuration in checked:
+                if not _is_on(sampler, target):
+                    continue
                 target_entry = TARGETS.entry(target.name)
                 runs.append(
                     RunSpec(
@@ -278,6 +294,10 @@ def make_plan(
                     )
                 )
     return runs
+
+
+def _is_on(sampler: Item, target: Item) -> bool:
+    return not sampler.targets or not {target.name, target.label}.isdisjoint(sampler.targets)
 
 
 def _chosen(kind: str, items: tuple[Item, ...], only: Sequence[str]) -> list[Item]:

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from samplerbench.benchmarks import build_leaderboard, evaluate_store
-from samplerbench.benchmarks.leaderboard import collect, throughput
+from samplerbench.benchmarks.leaderboard import collect, provenance, throughput
 from samplerbench.benchmarks.plan import Suite, make_plan, parse_suite
 from samplerbench.benchmarks.report import write_leaderboard
 from samplerbench.benchmarks.store import Store
@@ -69,10 +69,29 @@ def test_files_are_the_same_every_time_and_carry_provenance(store: Path, tmp_pat
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     board = pd.read_csv(tmp_path / "a" / "leaderboard.csv")
     assert len(board) == 3
-    provenance = json.loads((tmp_path / "a" / "provenance.json").read_text())
-    assert provenance["runs"] == 9
-    assert provenance["statuses"] == {"ok": 3, "diverged": 3, "failed": 3}
-    assert provenance["environments"][0]["torch"]
+    origin = json.loads((tmp_path / "a" / "provenance.json").read_text())
+    assert origin["runs"] == 9
+    assert origin["statuses"] == {"ok": 3, "diverged": 3, "failed": 3}
+    assert origin["environments"][0]["torch"]
+
+
+def test_provenance_tells_the_configurations_of_a_row_that_differs_between_targets(
+    run_here: Run, tmp_path: Path
+) -> None:
+    on = [
+        {"label": "ULA", "parameters": {"n_steps": n}, "targets": [target]} for n, target in ((2, "mog2"), (3, "donut"))
+    ]
+    samplers = [{"name": "ula", **entry} for entry in on]
+    samplers.append({"name": "mala", "label": "MALA", "parameters": {"n_steps": 4}})
+    table = {"n_samples": 10, "metrics": ["energy_w1"], "targets": ["mog2", "donut"], "samplers": samplers}
+    run_here(parse_suite(table, "rows"), tmp_path)
+    results = collect(tmp_path)
+    assert sorted(zip(results.board["target"], results.board["sampler"], strict=True)) == [
+        ("donut", "MALA"), ("donut", "ULA"), ("mog2", "MALA"), ("mog2", "ULA"),
+    ]  # fmt: skip
+    known = provenance(results.plan, results.records)["samplers"]
+    steps = {name: entry["configuration"]["n_steps"] for name, entry in known.items()}
+    assert steps == {"ULA on mog2": 2, "ULA on donut": 3, "MALA": 4}
 
 
 def test_markdown_shows_statuses_and_reasons(store: Path, tmp_path: Path) -> None:

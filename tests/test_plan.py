@@ -125,6 +125,37 @@ def test_scale_small_keeps_what_the_file_says() -> None:
     assert {run.run_id for run in small} < {run.run_id for run in full}
 
 
+def test_a_sampler_may_be_limited_to_some_targets() -> None:
+    limited = {"name": "ula", "targets": ["ring", "donut"]}
+    targets = [{"name": "ring8", "label": "ring"}, "donut", "funnel10"]
+    table = {**TABLE, "targets": targets, "samplers": [limited, "svgd"], "small": {"targets": ["ring8", "funnel10"]}}
+    cells = [run.cell[:2] for run in make_plan(parse_suite(table, "s"))]
+    assert cells == [
+        ("ring", "ula"), ("ring", "svgd"), ("donut", "ula"), ("donut", "svgd"), ("funnel10", "svgd"),
+    ]  # fmt: skip
+    small = parse_suite(table, "s", scale="small")
+    assert [run.cell[:2] for run in make_plan(small)] == [("ring", "ula"), ("ring", "svgd"), ("funnel10", "svgd")]
+    gone = parse_suite({**table, "small": {"targets": ["funnel10"]}}, "s", scale="small")
+    assert [item.name for item in gone.samplers] == ["svgd"]
+    with pytest.raises(KeyError, match="unknown target of the suite 'nowhere'"):
+        parse_suite({**table, "samplers": [{"name": "ula", "targets": ["nowhere"]}]}, "s")
+    with pytest.raises(ValueError, match="ring8: a table may hold name, label, parameters, got targets"):
+        parse_suite({**table, "targets": [{"name": "ring8", "targets": ["donut"]}]}, "s")
+
+
+def test_samplers_of_one_label_on_different_targets_are_one_row() -> None:
+    rows = [
+        {"name": "ula", "label": "ULA", "parameters": {"n_steps": n}, "targets": [target]}
+        for n, target in ((5, "ring8"), (7, "donut"))
+    ]
+    table = {**TABLE, "targets": ["ring8", "donut"], "samplers": rows}
+    runs = make_plan(parse_suite(table, "s"))
+    assert [(*run.cell[:2], run.configuration["n_steps"]) for run in runs] == [("ring8", "ULA", 5), ("donut", "ULA", 7)]
+    twice = {**table, "samplers": [*rows, {"name": "svgd", "label": "ULA", "targets": ["donut"]}]}
+    with pytest.raises(ValueError, match="labels of samplers must differ, got ULA more than once"):
+        parse_suite(twice, "s")
+
+
 @pytest.mark.parametrize(
     ("small", "message"),
     [
