@@ -81,11 +81,8 @@ class Evaluator:
         return {**results, **failures}
 
     def _prepared(self, run: RunSpec, record: Record) -> tuple[Draws, Draws]:
-        """Draws as the sampler returned them, and of equal weight; in a fixed random order, to take the first n of."""
-        draws = _to(self.store.draws(record), self.device)
-        permutation = torch.randperm(run.n_samples, generator=derive_generator("subsample", run.n_samples))
-        order = permutation.to(draws.samples.device)
-        return rows_of(draws, order), rows_of(resampled(draws, derive_generator("resampling", run.seed)), order)
+        """See ``judged``."""
+        return judged(_to(self.store.draws(record), self.device), run)
 
     def _one(self, run: RunSpec, draws: Draws, item: MetricItem) -> dict[str, Any]:
         metric = METRICS.get(item.name)
@@ -164,6 +161,16 @@ def evaluate_store(
         rows += evaluator.rows(run, record, problem, plan.metrics)
         on_end(run)
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def judged(draws: Draws, run: RunSpec) -> tuple[Draws, Draws]:
+    """What metrics see of the draws of a run: as returned, and of equal weight.
+
+    Weighted draws are resampled once. Both are in a fixed random order, to take the first n of.
+    """
+    permutation = torch.randperm(run.n_samples, generator=derive_generator("subsample", run.n_samples))
+    order = permutation.to(draws.samples.device)
+    return rows_of(draws, order), rows_of(resampled(draws, derive_generator("resampling", run.seed)), order)
 
 
 def records(store: Store, plan: Plan) -> list[tuple[RunSpec, Record | None, str]]:

@@ -1,0 +1,156 @@
+"""Suite ``paper-rare``: does a sampler find rare faults, weigh them, and teach a detector to know them?"""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ..leaderboard import Results
+from ..look import LOOK, save
+from ..store import Plan, write_text
+from . import audit, detector, rare_modes
+from .rare_draws import fault_targets, mode_draws
+from .rare_figures import detector_figure, first_hit_figure, recall_figure, weight_figure
+from .rare_modes import OUTSIDE, weight_text
+
+CELL = ["target", "sampler"]
+CLASSIC = ("mala", "mala_long", "hmc", "hmc_long", "tempering", "tempering_long", "smc", "smc_10x", "ais")
+
+
+def write_tables(store: Path, results: Results, to: Path) -> None:
+    """rare_modes.csv, detector.csv, detector_runs.csv, audit.csv, audit.md and rare_faults.csv.
+
+    See ``rare_modes.mode_rows``, ``detector.Bench.rows``, ``audit.audit_rows`` and ``summary``.
+
+    Args:
+        store: directory of the store.
+        results: of that store.
+        to: where the files go.
+    Raises:
+        ValueError: for a target without modes or exact draws.
+    """
+    targets = fault_targets(results)
+    bench = detector.Bench(targets)
+    first_seed = min(run.seed for run in results.plan.runs)
+    of_modes, of_faults, of_runs, audited = [], [], [], []
+    for draws in mode_draws(store, results, targets):
+        target = targets[draws.run.target_label]
+        of_modes += rare_modes.mode_rows(draws, target)
+        faults, whole = bench.rows(draws)
+        of_faults += faults
+        of_runs.append(whole)
+        if draws.run.seed == first_seed:
+            audited += audit.audit_rows(draws, target)
+    costs = total_costs(results.costs)
+    modes = pd.DataFrame(of_modes, columns=rare_modes.COLUMNS)
+    examples = pd.DataFrame(audited, columns=audit.COLUMNS)
+    faults_table = detector.with_costs(of_faults, detector.COLUMNS, costs)
+    runs_table = detector.with_costs(of_runs, detector.RUN_COLUMNS, costs)
+    tables = {
+        "rare_modes": modes,
+        "detector": faults_table,
+        "detector_runs": runs_table,
+        "audit": examples,
+        "rare_faults": summary(modes, faults_table, runs_table, results.metrics, classic_rows(results.plan)),
+    }
+    for name, table in tables.items():
+        write_text(to / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
+    write_text(to / "audit.md", audit.audit_markdown(examples, modes))
+
+
+def write_figures(folder: Path) -> list[Path]:
+    """rare_recall, and for each target first_hits_, weights_ and detector_TARGET (.png, .svg), from the CSVs."""
+    modes, faults = pd.read_csv(folder / "rare_modes.csv"), pd.read_csv(folder / "detector.csv")
+    (folder / "figures").mkdir(exist_ok=True)
+    per_target: dict[str, tuple[Callable[[str, pd.DataFrame], Figure], pd.DataFrame]] = {
+        "first_hits": (first_hit_figure, modes),
+        "weights": (weight_figure, modes),
+        "detector": (detector_figure, faults),
+    }
+    with matplotlib.rc_context(LOOK):
+        written = save(recall_figure(modes), folder / "figures" / "rare_recall")
+        for name, (figure, table) in per_target.items():
+            for target, of_target in table.groupby("target", sort=False):
+                written += save(figure(str(target), of_target), folder / "figures" / f"{name}_{target}")
+    return written
+
+
+def total_costs(costs: pd.DataFrame) -> pd.DataFrame:
+    """What fit and draw cost together.
+
+    Args:
+        costs: of ``costs.run_costs``.
+    Returns:
+        target, sampler, seed, gradient_equivalents, seconds.
+    """
+    return costs[["target", "sampler", "seed"]].assign(
+        gradient_equivalents=costs["fit_gradient_equivalents"] + costs["draw_gradient_equivalents"],
+        seconds=costs["fit_seconds"] + costs["draw_seconds"],
+    )
+
+
+def classic_rows(plan: Plan) -> set[str]:
+    """Labels of the rows that are MCMC, SMC or AIS: what a one-pass sampler must be cheaper than."""
+    return {run.sampler_label for run in plan.runs if run.sampler in CLASSIC}
+
+
+def summary(
+    modes: pd.DataFrame, faults: pd.DataFrame, runs: pd.DataFrame, metrics: pd.DataFrame, classic: set[str]
+) -> pd.DataFrame:
+    """What reads off: one row per target and sampler, in the order of the plan.
+
+    Args:
+        modes, faults, runs: rare_modes.csv, detector.csv and detector_runs.csv.
+        metrics: of ``evaluate_store``.
+        classic: of ``classic_rows``.
+    Returns:
+        target, sampler, n_seeds, n_ok; rarest_found, the weight of the rarest mode with at least 5 draws in every seed
+        (empty if none); for every fault of weight W first_hit_W (draws to the first hit, mean over seeds, those without
+        any counting as n), never_W (seeds without any) and detector_recall_W; outside_share (of all draws outside
+        every mode, the wrong alarms) and outside_exact; weight_error (rare_weight_error, mean over seeds) and its ratio
+        to the floor of exact draws; false_alarm_rate of the detector; gradient_equivalents and seconds of fit and draw;
+        cheapest_as_good, the cheapest of the classic rows whose runs are all ok and whose weight_error is no larger
+        (none: empty), and cost_ratio, own gradient equivalents over its.
+    """
+    errors = metrics[metrics["metric"] == "rare_weight_error"].groupby(CELL)[["value", "ratio"]].mean()
+    detected, told = faults.groupby([*CELL, "mode"])["recall"].mean(), runs.groupby(CELL)
+    rows = []
+    for cell, part in modes.groupby(CELL, sort=False):
+        inside, outside = part[part["mode"] != OUTSIDE], part[part["mode"] == OUTSIDE]
+        always = inside.groupby("mode").agg(
+            weight=("weight", "first"), found=("found", lambda seeds: (seeds == 1).all())
+        )
+        row: dict[str, object] = dict(zip(CELL, cell, strict=True))
+        row |= {"n_seeds": len(outside), "n_ok": int((outside["status"] == "ok").sum())}
+        row["rarest_found"] = always.loc[always["found"], "weight"].min()
+        of_run = told.get_group(cell)
+        recalls = {}
+        for mode, weight in always["weight"].drop(always["weight"].idxmax()).sort_values(ascending=False).items():
+            of_mode, name = inside[inside["mode"] == mode], weight_text(weight)
+            row[f"first_hit_{name}"] = of_mode["first_hit"].mean()
+            row[f"never_{name}"] = int(of_mode["censored"].sum())
+            recalls[f"detector_recall_{name}"] = detected.get((*cell, mode), math.nan)
+        row |= recalls
+        row["outside_share"] = (outside["hits"] / outside["n_draws"]).mean()
+        row["outside_exact"] = outside["weight"].iloc[0]
+        known = errors.loc[cell] if cell in errors.index else {}
+        row |= {"weight_error": known.get("value", math.nan), "weight_error_ratio": known.get("ratio", math.nan)}
+        row |= {name: of_run[name].mean() for name in ("false_alarm_rate", "gradient_equivalents", "seconds")}
+        rows.append(row)
+    return with_cheapest(pd.DataFrame(rows), classic)
+
+
+def with_cheapest(table: pd.DataFrame, classic: set[str]) -> pd.DataFrame:
+    """The columns cheapest_as_good and cost_ratio, see ``summary``."""
+    names, ratios = [], []
+    is_whole = table["sampler"].isin(classic) & (table["n_ok"] == table["n_seeds"])
+    for row in table.to_dict("records"):
+        is_as_good = is_whole & (table["target"] == row["target"]) & (table["weight_error"] <= row["weight_error"])
+        rivals = table[is_as_good].sort_values("gradient_equivalents", kind="stable")
+        names.append(rivals["sampler"].iloc[0] if len(rivals) else "")
+        least = rivals["gradient_equivalents"].iloc[0] if len(rivals) else math.nan
+        ratios.append(row["gradient_equivalents"] / least)
+    return table.assign(cheapest_as_good=names, cost_ratio=ratios)
