@@ -54,7 +54,7 @@ class Detector:
         """
         inside = mode >= 0
         x, mode = x[inside], mode[inside]
-        found = mode.unique()
+        found = np.unique(mode.numpy())
         if len(found) < 2:
             return cls(None, int(found[0]) if len(found) else nominal)
         model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1_000))

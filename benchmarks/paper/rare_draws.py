@@ -126,7 +126,8 @@ class Typical:
 
     def distances(self, x: Tensor) -> Tensor:
         """|(x - centre) / sd|, shape ``(n, dim)`` to ``(n,)``."""
-        return torch.linalg.vector_norm((x - self.centre) / self.sd, dim=-1)
+        distances: Tensor = torch.linalg.vector_norm((x - self.centre) / self.sd, dim=-1)
+        return distances
 
     def holds(self, log_prob: Tensor) -> Tensor:
         """Whether log densities are in the range of 99% of the exact draws."""

@@ -108,35 +108,33 @@ def summary(
         classic: of ``classic_rows``.
     Returns:
         target, sampler, n_seeds, n_ok; rarest_found, the weight of the rarest mode with at least 5 draws in every seed
-        (empty if none); for every fault of weight W first_hit_W (draws to the first hit, mean over seeds, those without
-        any counting as n), never_W (seeds without any) and detector_recall_W; outside_share (of all draws outside
-        every mode, the wrong alarms) and outside_exact; weight_error (rare_weight_error, mean over seeds) and its ratio
-        to the floor of exact draws; false_alarm_rate of the detector; gradient_equivalents and seconds of fit and draw;
-        cheapest_as_good, the cheapest of the classic rows whose runs are all ok and whose weight_error is no larger
-        (none: empty), and cost_ratio, own gradient equivalents over its.
+        (empty if none); for the faults of weight W (to one digit) first_hit_W (draws to the first hit, mean over seeds,
+        those without any counting as n), never_W (seeds without any) and detector_recall_W; outside_share (of all draws
+        outside every mode, the wrong alarms) and outside_exact; weight_error (rare_weight_error, mean over seeds) and
+        its ratio to the floor of exact draws; false_alarm_rate of the detector; gradient_equivalents and seconds of fit
+        and draw; cheapest_as_good, the cheapest of the classic rows whose runs are all ok and whose weight_error is no
+        larger (none: empty), and cost_ratio, own gradient equivalents over its.
     """
-    errors = metrics[metrics["metric"] == "rare_weight_error"].groupby(CELL)[["value", "ratio"]].mean()
-    detected, told = faults.groupby([*CELL, "mode"])["recall"].mean(), runs.groupby(CELL)
+    errors = metrics[metrics["metric"] == "rare_weight_error"].groupby(CELL)[["value", "ratio"]].mean().to_dict("index")
+    told = runs.groupby(CELL)
+    detected = faults.groupby([*CELL, faults["weight"].map(weight_text)])["recall"].mean().to_dict()
     rows = []
     for cell, part in modes.groupby(CELL, sort=False):
         inside, outside = part[part["mode"] != OUTSIDE], part[part["mode"] == OUTSIDE]
-        always = inside.groupby("mode").agg(
-            weight=("weight", "first"), found=("found", lambda seeds: (seeds == 1).all())
-        )
         row: dict[str, object] = dict(zip(CELL, cell, strict=True))
         row |= {"n_seeds": len(outside), "n_ok": int((outside["status"] == "ok").sum())}
-        row["rarest_found"] = always.loc[always["found"], "weight"].min()
+        always = inside["found"].eq(1).groupby(inside["mode"]).all()
+        row["rarest_found"] = inside.loc[inside["mode"].map(always), "weight"].min()
+        by_weight = inside.sort_values("weight", ascending=False, kind="stable")
+        by_weight = by_weight[by_weight["mode"] != by_weight["mode"].iloc[0]]
+        for name, of_weight in by_weight.groupby(by_weight["weight"].map(weight_text), sort=False):
+            row[f"first_hit_{name}"] = of_weight["first_hit"].mean()
+            row[f"never_{name}"] = int(of_weight["censored"].sum())
+            row[f"detector_recall_{name}"] = detected.get((*cell, name), math.nan)
         of_run = told.get_group(cell)
-        recalls = {}
-        for mode, weight in always["weight"].drop(always["weight"].idxmax()).sort_values(ascending=False).items():
-            of_mode, name = inside[inside["mode"] == mode], weight_text(weight)
-            row[f"first_hit_{name}"] = of_mode["first_hit"].mean()
-            row[f"never_{name}"] = int(of_mode["censored"].sum())
-            recalls[f"detector_recall_{name}"] = detected.get((*cell, mode), math.nan)
-        row |= recalls
         row["outside_share"] = (outside["hits"] / outside["n_draws"]).mean()
         row["outside_exact"] = outside["weight"].iloc[0]
-        known = errors.loc[cell] if cell in errors.index else {}
+        known = errors.get(cell, {})
         row |= {"weight_error": known.get("value", math.nan), "weight_error_ratio": known.get("ratio", math.nan)}
         row |= {name: of_run[name].mean() for name in ("false_alarm_rate", "gradient_equivalents", "seconds")}
         rows.append(row)
