@@ -1,5 +1,9 @@
-"""Where the floor of a cell comes from: shipped with the package, kept from an earlier computation, or computed now."""
+"""Where the floor of a cell comes from: shipped with the package, kept from an earlier computation, or computed now.
 
+``python -m samplerbench.benchmarks.floor_finder SUITE ...`` computes what the package lacks for suites that it ships.
+"""
+
+import argparse
 import hashlib
 import json
 import sys
@@ -9,11 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..metrics.base import METRICS
 from ..targets.base import TARGETS, HasClasses, HasFeatures, HasModes, HasReference, HasSample, HasWells, Target
 from ..targets.datasets import cache_folder
 from .floors import Floor, compute_floors, load_floor, n_repeats
-from .plan import MetricItem, RunSpec
+from .plan import MetricItem, RunSpec, load_suite, make_plan
 
 OPTIONAL: Mapping[str, type] = {
     "modes": HasModes,
@@ -44,15 +50,10 @@ class Law:
         entry = TARGETS.entry(run.target)
         return cls(run.target, entry.version, run.target_parameters, entry.plugin_hash)
 
-    @property
-    def is_shipped(self) -> bool:
-        """Whether the package's floors are those of this law."""
-        return not self.parameters and self.plugin_hash is None
-
     @cached_property
     def stem(self) -> str:
-        """Name of its file: the target's, with a digest of whatever is not the package's own."""
-        if self.is_shipped:
+        """Name of its file: the target's, with a digest of whatever is not registered by the package."""
+        if not self.parameters and self.plugin_hash is None:
             return self.name
         identity = json.dumps([dict(self.parameters), self.plugin_hash], sort_keys=True, default=str)
         return f"{self.name}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
@@ -89,8 +90,8 @@ class FloorFinder:
 
     def _known(self, law: Law, item: MetricItem) -> Floor | None:
         version = METRICS.entry(item.name).version
-        if law.is_shipped:
-            shipped = load_floor(law.name, law.version, item.name, version, item.n_samples)
+        if law.plugin_hash is None:
+            shipped = load_floor(law.stem, law.version, item.name, version, item.n_samples)
             if shipped is not None:
                 return shipped
         return load_floor(law.stem, law.version, item.name, version, item.n_samples, folder=self.folder)
@@ -130,3 +131,21 @@ def _applies(item: MetricItem, target: Target) -> bool:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line: the floors of shipped suites that the package lacks, into its folder or another."""
+    parser = argparse.ArgumentParser(prog="samplerbench.benchmarks.floor_finder", description=main.__doc__)
+    parser.add_argument("suites", nargs="+", metavar="SUITE", help="names of suites, or TOML files")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "data" / "floors", help="folder")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    for name in options.suites:
+        suite = load_suite(name)
+        finder = FloorFinder(suite.metrics, compute=True, folder=options.out)
+        for run in make_plan(suite):
+            finder.find(run, suite.metrics[0])
+
+
+if __name__ == "__main__":
+    main()
