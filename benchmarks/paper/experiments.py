@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 
 from ...targets.registry import unknown
-from . import images, plane, regressions
+from . import images, plane, rare_faults, regressions, robustness
 from .experiment import Experiment
 
 EXPERIMENTS = (
     Experiment("paper-2d", plane.write_tables, plane.write_figures),
     Experiment("paper-ebm", images.write_tables, images.write_figures),
     Experiment("paper-blr", regressions.write_tables, regressions.write_figures),
+    Experiment("paper-robustness", robustness.write_tables, robustness.write_figures),
+    Experiment("paper-rare", rare_faults.write_tables, rare_faults.write_figures),
 )
 
 
