@@ -60,9 +60,9 @@ def _against(
     values: pd.DataFrame, at_floor: pd.Series, own: pd.DataFrame, sampler: str, ladder: Mapping[int, str]
 ) -> dict[str, object]:
     """One row of the table; ``values`` and ``own`` are quality and costs by sampler and seed."""
-    whole = {k: label for k, label in ladder.items() if values.loc[label].notna().all()}
+    whole = {k: label for k, label in ladder.items() if values.loc[label].notna().to_numpy().all()}
     lost = " ".join(str(k) for k in ladder if k not in whole)
-    if values.loc[sampler].isna().any() or not whole:
+    if values.loc[sampler].isna().to_numpy().any() or not whole:
         why = f"a run of {sampler if whole else 'every number of steps'} has no value"
         return {"n_seeds": values.shape[1], "left_out": lost, "reason": why}
     ks = np.array([*whole], dtype=float)
@@ -126,8 +126,8 @@ def against_rivals(metrics: pd.DataFrame, costs: pd.DataFrame, rows: Rows, one_p
     """One pass against the long chains or SMC of no worse quality whose draws are cheapest, without what is paid once.
 
     No worse is a rival whose primary ratio a paired test over seeds does not call worse (5%, Holm, among the row and
-    all rivals); with few seeds that is easily granted. A draw of chains counts by its effective size, and SMC pays
-    everything per draw.
+    all rivals), which takes five seeds: with fewer no rival is named. A draw of chains counts by its effective size,
+    and SMC pays everything per draw.
 
     Args:
         metrics: what ``evaluate_store`` returned.

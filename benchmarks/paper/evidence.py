@@ -65,6 +65,20 @@ def paired_difference(metrics: pd.DataFrame, metric: str, one: str, other: str) 
     return found
 
 
+def evidence_in(table: pd.DataFrame, of: Sequence[str], value: str, low: str, high: str) -> list[Evidence]:
+    """A piece per row of a table that has a value with an interval.
+
+    Args:
+        table: with these columns.
+        of: columns that say what was measured.
+        value, low, high: columns of numbers.
+    """
+    known = table.dropna(subset=[value, low, high])
+    names = known[list(of)].astype(str).to_numpy().tolist()
+    numbers = known[[value, low, high]].to_numpy(dtype=float).tolist()
+    return [Evidence(", ".join(name), *row) for name, row in zip(names, numbers, strict=True)]
+
+
 def share(of: str, n_successes: int, n_runs: int) -> Evidence:
     """A share with the exact interval of Clopper and Pearson.
 

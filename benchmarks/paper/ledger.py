@@ -100,7 +100,8 @@ class Ledger:
             found = verdict(evidence, claim.threshold)
             why = f"{claim.measure}; the claim: above {claim.threshold:g}"
             if not evidence:
-                why += f"; suite {claim.experiment} was not run"
+                is_run = self.tables.get(claim.experiment, "metrics") is not None
+                why += f"; suite {claim.experiment} {'gives no such value' if is_run else 'was not run'}"
             note = f"{why}. {claim.note}" if claim.note else f"{why}."
             rows.append((claim.text, claim.source, claim.experiment, value, interval, found, note))
         return pd.DataFrame(rows, columns=COLUMNS)
@@ -116,13 +117,13 @@ class Ledger:
 
     def markdown(self) -> str:
         """The page of the ledger."""
-        table = self.table()
+        rows = self.table().to_dict("records")
         lines = [INTRODUCTION, "| Claim | Source | Value | Interval | Verdict |", "|---|---|---|---|---|"]
-        for row in table.itertuples():
-            value = "" if pd.isna(row.value) else f"{row.value:.3g}"
-            lines.append(f"| {row.claim} | {row.source} | {value} | {row.interval} | **{row.verdict}** |")
-        for row, evidence in zip(table.itertuples(), self.evidence, strict=True):
-            lines += ["", f"## {row.claim}", "", f"{row.source}: **{row.verdict}**. {row.note}"]
+        for row in rows:
+            value = "" if pd.isna(row["value"]) else f"{row['value']:.3g}"
+            lines.append(f"| {row['claim']} | {row['source']} | {value} | {row['interval']} | **{row['verdict']}** |")
+        for row, evidence in zip(rows, self.evidence, strict=True):
+            lines += ["", f"## {row['claim']}", "", f"{row['source']}: **{row['verdict']}**. {row['note']}"]
             if evidence:
                 lines += ["", "| Measured on | Value | 95% interval |", "|---|---|---|"]
             lines += [f"| {part.of} | {part.value:.3g} | {part.low:.3g} to {part.high:.3g} |" for part in evidence]

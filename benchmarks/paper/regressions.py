@@ -107,18 +107,20 @@ def predictive_figure(target: str, table: pd.DataFrame) -> Figure:
 
 
 def _panel(axis: Axes, samplers: list[str], cells: pd.DataFrame) -> None:
+    table = cells.reset_index()[["sampler", "mean", "low", "high"]].to_numpy().tolist()
+    known = {name: numbers for name, *numbers in table}
     for place, sampler in enumerate(samplers):
-        if sampler not in cells.index or pd.isna(cells.loc[sampler, "mean"]):
+        mean, low, high = known.get(sampler, (math.nan, math.nan, math.nan))
+        if math.isnan(mean):
             axis.text(
                 0.5, place, "no value", transform=axis.get_yaxis_transform(), ha="center", va="center", color="0.4"
             )
             continue
-        cell = cells.loc[sampler]
-        if pd.notna(cell["low"]):
-            axis.plot([cell["low"], cell["high"]], [place, place], color=style(0)["color"], linewidth=1)
-        axis.plot(cell["mean"], place, **style(0))
-    line = cells["reference"].fillna(cells["floor"]).max()
-    if pd.notna(line):
+        if not math.isnan(low):
+            axis.plot([low, high], [place, place], color=style(0)["color"], linewidth=1)
+        axis.plot(mean, place, **style(0))
+    line = float(cells["reference"].fillna(cells["floor"]).max())
+    if not math.isnan(line):
         axis.axvline(line, color="0.4", linestyle="--", linewidth=1)
     axis.grid(axis="y", color="0.92")
     axis.set_axisbelow(True)
