@@ -92,7 +92,7 @@ def weight_figure(target: str, modes: pd.DataFrame) -> Figure:
     n = int(modes["n_draws"].max())
     there = faults.loc[faults["weight_ratio"] > 0, "weight_ratio"]
     low, high = min(0.1, there.min()) / 1.5, max(10.0, there.max()) * 1.5
-    absent = low / 3
+    absent = low / 8
     for axis, (_, part) in zip(axes, faults.groupby("mode", sort=False), strict=True):
         weight = part["weight"].iloc[0]
         least, most = stats.binom.ppf([0.025, 0.975], n, weight) / (n * weight)
@@ -102,7 +102,7 @@ def weight_figure(target: str, modes: pd.DataFrame) -> Figure:
         shown["shown"] = shown["shown"].where(part["weight_ratio"].notna())
         _seeds(axis, shown, samplers, "shown", part["weight_ratio"] == 0, "<")
         axis.set_xscale("log")
-        axis.set_xlim(absent / 2, high)
+        axis.set_xlim(absent / 3, high)
         _decades(axis, low, high, absent)
         axis.set(title=f"weight {weight_text(weight)}", xlabel="found / true weight")
     which = f"grey: 95% of {n:,} exact draws; open triangle: no draw"
