@@ -22,7 +22,7 @@ SHOWN = {
     "accuracy": "accuracy",
     "nll": "negative log likelihood, nats per row",
     "ece": "calibration error",
-    "moment_bias2": "largest squared bias of a moment, variances",
+    "moment_bias2": "squared moment bias / variance",
 }
 COLUMNS = ["target", "sampler", "metric", "n_ok", "n_seeds", "mean", "low", "high", "reference", "excess", "floor"]
 ROW_HEIGHT = 0.24  # inches
