@@ -83,6 +83,7 @@ def test_worst_over_best_by_hand_with_lost_runs_as_infinitely_bad() -> None:
     assert (half_lost.value, half_lost.high) == (4.0, math.inf)
     lost = worst_over_best([[2.0, 2.0, 4.0], [8.0, math.nan, math.nan]])
     assert (lost.value, lost.worst, lost.high) == (math.inf, 1, math.inf)
+    assert math.isnan(worst_over_best([[math.nan], [math.nan]]).value)
     alone = worst_over_best([[2.0], [3.0]])
     assert alone.value == 1.5
     assert math.isnan(alone.low)

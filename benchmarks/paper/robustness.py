@@ -124,7 +124,7 @@ def sensitivity_figure(table: pd.DataFrame) -> Figure:
     shown = table[table["metric"] == PRIMARY]
     targets, names = list(dict.fromkeys(shown["target"])), list(dict.fromkeys(shown["sweep"]))
     ends = shown[["worst_over_best", "high"]].to_numpy(dtype=float)
-    edge = 1.25 * max(2.0, *ends[np.isfinite(ends)])  # what is infinite ends there
+    edge = 1.25 * max([2.0, *ends[np.isfinite(ends)]])  # what is infinite ends there
     figure = Figure(figsize=(3.6 * len(targets) + 3.2, 0.55 * len(names) + 1.6), layout="constrained")
     axes = figure.subplots(1, len(targets), squeeze=False, sharey=True)[0]
     for target, axis in zip(targets, axes, strict=True):

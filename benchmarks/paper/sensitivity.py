@@ -22,7 +22,8 @@ class Spread:
     """The worst setting over the best.
 
     Attributes:
-        value: ratio of the largest to the least median over runs; a lost run counts as infinitely bad.
+        value: ratio of the largest to the least median over runs; a lost run counts as infinitely bad. Nan where that
+            leaves no median finite.
         low, high: simultaneous confidence interval; nan where no setting has two runs.
         best, worst: places of these settings.
     """
@@ -55,7 +56,8 @@ def worst_over_best(settings: Sequence[npt.ArrayLike], level: float = LEVEL) -> 
     values = [np.asarray(setting, dtype=float) for setting in settings]
     medians = np.array([np.median(np.where(np.isfinite(v), v, np.inf)) for v in values])
     best, worst = int(medians.argmin()), int(medians.argmax())
-    ratio = math.inf if math.isinf(medians[worst]) else float(medians[worst] / medians[best])
+    with np.errstate(invalid="ignore"):
+        ratio = float(medians[worst] / medians[best])
     whole = [np.log(v) for v in values if np.isfinite(v).all()]
     low, high = _gap(whole, level)
     return Spread(ratio, low, high if len(whole) == len(values) else math.inf, best, worst)
