@@ -11,7 +11,9 @@ from scipy.stats import binom, ks_2samp
 from torch import Generator, Tensor
 
 from samplerbench import targets
+from samplerbench.benchmarks.floor_finder import Law
 from samplerbench.benchmarks.floors import REPEATS, Floor, compute_floors, load_floor, main, n_repeats
+from samplerbench.benchmarks.plan import load_suite, make_plan, suite_names
 from samplerbench.benchmarks.truth import TruthSource
 from samplerbench.metrics.base import METRICS
 from samplerbench.targets import Draws, Modes, Moments, derive_generator
@@ -26,6 +28,9 @@ SHIPPED = sorted(
     ),
     key=lambda file: file.name,
 )
+
+LAWS = {law.stem: law for law in (Law(name, TARGETS.entry(name).version, {}, None) for name in TARGETS.names())}
+LAWS |= {law.stem: law for law in (Law.of(run) for name in suite_names() for run in make_plan(load_suite(name)))}
 
 
 class Density:
@@ -202,10 +207,10 @@ def test_command_line_computes_the_floors_of_a_registered_target(tmp_path: Path)
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)
 def test_shipped_floors_are_whole_and_belong_to_what_is_registered(file: Path) -> None:
-    name = file.name.removesuffix(".npz")
+    law = LAWS[file.name.removesuffix(".npz")]
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
         arrays = dict(archive)
-    assert int(arrays.pop("target_version")) == TARGETS.entry(name).version
+    assert int(arrays.pop("target_version")) == TARGETS.entry(law.name).version
     for key, null in arrays.items():
         metric = METRICS.get(key.split("@")[0])
         assert key.startswith(f"{metric.name}@{metric.version}/n=")
@@ -219,11 +224,11 @@ def test_shipped_floors_are_whole_and_belong_to_what_is_registered(file: Path) -
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)
 def test_exact_draws_are_at_the_shipped_floor(file: Path) -> None:
-    name = file.name.removesuffix(".npz")
-    source, version = TruthSource(targets.get(name)), TARGETS.entry(name).version
-    draws, truth = source.independent_pair(2_000, derive_generator("exact draws", name))
+    law = LAWS[file.name.removesuffix(".npz")]
+    source = TruthSource(targets.get(law.name, **law.parameters))
+    draws, truth = source.independent_pair(2_000, derive_generator("exact draws", law.stem))
     for metric_name in ("sliced_w2", "moment_bias2", "energy_w1"):
-        known = load_floor(name, version, metric_name, METRICS.entry(metric_name).version, 2_000)
+        known = load_floor(law.stem, law.version, metric_name, METRICS.entry(metric_name).version, 2_000)
         if known is not None:
             try:
                 value = METRICS.get(metric_name)(Draws(samples=draws), truth, seed=0)[metric_name]
