@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ...targets.registry import unknown
-from . import images, plane, rare_faults, regressions, robustness
+from . import dimensions, images, plane, rare_faults, regressions, robustness
 from .experiment import Experiment
 
 EXPERIMENTS = (
@@ -11,6 +11,7 @@ EXPERIMENTS = (
     Experiment("paper-ebm", images.write_tables, images.write_figures),
     Experiment("paper-blr", regressions.write_tables, regressions.write_figures),
     Experiment("paper-robustness", robustness.write_tables, robustness.write_figures),
+    Experiment("paper-dimensions", dimensions.write_tables, dimensions.write_figures),
     Experiment("paper-rare", rare_faults.write_tables, rare_faults.write_figures),
 )
 
