@@ -137,7 +137,7 @@ def _records(path: Path, folder: Path) -> dict[str, Any]:
         "@id": name,
         "name": name,
         "description": f"One record is {table.rows}; an empty cell is unknown or does not apply.",
-        "key": [{"@id": f"{name}/{column}"} for column in table.key],
+        **({"key": [{"@id": f"{name}/{column}"} for column in table.key]} if table.key else {}),
         "field": [_field(column_of(path.stem, column), name, file.as_posix()) for column in header(path)],
     }
 

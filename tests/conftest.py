@@ -1,11 +1,12 @@
 """What the tests of the flow share: a small suite over a plug-in whose samplers go wrong on purpose."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 from samplerbench.benchmarks import floor_finder
+from samplerbench.benchmarks.described import TABLES, pattern_of
 from samplerbench.benchmarks.plan import Suite, make_plan, parse_suite
 from samplerbench.benchmarks.run import execute
 from samplerbench.benchmarks.store import Plan, Store
@@ -56,6 +57,17 @@ def run_here(plugin: Path) -> Callable[[Suite, Path], None]:
                 store.save(*execute(spec))
 
     return run
+
+
+@pytest.fixture
+def columns_are_described() -> Callable[[str, Iterable[str]], None]:
+    """Check that every column of a kind of table is described, and no description is without a column."""
+
+    def check(kind: str, columns: Iterable[str]) -> None:
+        used = [pattern_of(kind, column).name for column in columns]
+        assert set(used) == {column.name for column in TABLES[kind].columns}
+
+    return check
 
 
 @pytest.fixture

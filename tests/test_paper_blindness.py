@@ -1,7 +1,7 @@
 """Divergences between mixtures of two modes: known numbers, identities, and the weights of stored runs."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import matplotlib
@@ -97,7 +97,9 @@ def test_the_figure_names_every_divergence_and_needs_no_runs() -> None:
 
 
 def test_shares_are_those_of_the_stored_draws_and_files_are_the_same_every_time(
-    run_here: Callable[[Suite, Path], None], tmp_path: Path
+    run_here: Callable[[Suite, Path], None],
+    columns_are_described: Callable[[str, Iterable[str]], None],
+    tmp_path: Path,
 ) -> None:
     short = {"training": {"n_steps": 2, "n_warm_up": 0, "batch_size": 16}}
     samplers = [
@@ -109,6 +111,7 @@ def test_shares_are_those_of_the_stored_draws_and_files_are_the_same_every_time(
     results = collect(tmp_path / "store")
     shares = mode_shares(tmp_path / "store", results)
     assert len(shares) == 2 * 8  # the centre alone
+    columns_are_described("mode_shares", shares)
     tv = results.metrics[(results.metrics["metric"] == "mode_tv") & (results.metrics["sampler"] == "KL")]
     for seed, run in shares.groupby("seed"):
         outside = abs((1 - run["share"].sum()) - (1 - run["mass"].sum()))

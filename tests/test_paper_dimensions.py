@@ -1,7 +1,7 @@
 """Power laws by simulation, tables of dimensions from synthetic runs of the shipped suite, and a real store."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import matplotlib
@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from samplerbench import samplers, targets
+from samplerbench.benchmarks.croissant import undescribed
 from samplerbench.benchmarks.floor_finder import FloorFinder
 from samplerbench.benchmarks.look import LOOK
 from samplerbench.benchmarks.paper.dimensions import (
@@ -123,9 +124,12 @@ def synthetic(seeds: int = 5) -> tuple[list[RunSpec], pd.DataFrame, pd.DataFrame
     return plan, pd.DataFrame(values), pd.DataFrame(costs)
 
 
-def test_tables_of_the_suite_join_the_parts_of_a_row_and_find_the_powers() -> None:
+def test_tables_of_the_suite_join_the_parts_of_a_row_and_find_the_powers(
+    columns_are_described: Callable[[str, Iterable[str]], None],
+) -> None:
     plan, metrics, costs = synthetic()
     runs = run_table(plan, metrics, costs)
+    columns_are_described("dimensions", dimensions_table(runs, metrics))
     table = dimensions_table(runs, metrics).set_index(["family", "dim", "sampler"])
     assert len(table) == 2 * 5 * 8
     assert table.loc[("mixture", 8, "Fisher"), "n_seeds"] == 5
@@ -187,6 +191,7 @@ def test_a_store_gives_the_same_files_every_time(run_here: Callable[[Suite, Path
     names += [f"figures/{name}{end}" for name in ("dimensions", "exponents") for end in (".png", ".svg")]
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert undescribed(tmp_path / "a") == []
     written = pd.read_csv(tmp_path / "a" / "dimensions.csv")
     assert list(written["sampler"]) == ["KL", "MALA long"] * 2
     assert list(written["dim"]) == [2, 2, 8, 8]

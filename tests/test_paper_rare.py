@@ -1,7 +1,7 @@
 """Rare faults: tables by hand and on laws with known answers, figures, and a store from end to end."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from scipy import stats
 from torch import Generator, Tensor
 
 from samplerbench import samplers, targets
+from samplerbench.benchmarks.croissant import undescribed
 from samplerbench.benchmarks.leaderboard import collect
 from samplerbench.benchmarks.look import LOOK
 from samplerbench.benchmarks.paper import audit, detector, rare_modes
@@ -239,7 +240,7 @@ def frames(n_seeds: int, names: tuple[str, ...] = ("A", "B", "broken")) -> tuple
     return pd.DataFrame(modes, columns=rare_modes.COLUMNS), pd.DataFrame(faults, columns=columns)
 
 
-def test_the_summary_is_one_row_per_sampler() -> None:
+def test_the_summary_is_one_row_per_sampler(columns_are_described: Callable[[str, Iterable[str]], None]) -> None:
     modes, faults = frames(2)
     runs = pd.DataFrame(
         [
@@ -259,6 +260,7 @@ def test_the_summary_is_one_row_per_sampler() -> None:
             for value in found
         ]
     )
+    columns_are_described("rare_faults", summary(modes, faults, runs, metrics, {"A"}))
     table = summary(modes, faults, runs, metrics, {"A"}).set_index("sampler")
     assert list(table["n_ok"]) == [2, 2, 0]
     assert list(table["rarest_found"])[:2] == [0.01, 0.08]
@@ -332,6 +334,7 @@ def test_a_store_gives_tables_and_figures_the_same_every_time(
     assert len(figures) == 8
     files = [path.relative_to(tmp_path / "b") for path in (tmp_path / "b").rglob("*") if path.is_file()]
     assert len(files) > 20
+    assert undescribed(tmp_path / "a") == []
     for name in files:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     modes, faults, board = (

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from samplerbench.benchmarks.croissant import undescribed
 from samplerbench.benchmarks.engine import run_suite
 from samplerbench.benchmarks.paper.experiments import EXPERIMENTS, chosen_suites
 from samplerbench.benchmarks.paper.report import redraw, write_paper
@@ -36,6 +37,7 @@ def test_the_report_is_the_same_again_and_its_figures_need_no_store(stores: Path
         "predictive_breast_cancer_train.svg",
     }
     assert (tmp_path / "one" / "paper-blr" / "leaderboard.html").is_file()
+    assert undescribed(tmp_path / "one") == []
     write_paper(stores, tmp_path / "two", compute_floors=False)
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
     for file in files:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import matplotlib
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from samplerbench.benchmarks.croissant import undescribed
 from samplerbench.benchmarks.look import LOOK
 from samplerbench.benchmarks.paper.robustness import (
     sensitivity_figure,
@@ -139,10 +140,14 @@ def synthetic(scale: str = "full", seeds: int = 5) -> tuple[list[RunSpec], pd.Da
     return plan, pd.DataFrame(values), pd.DataFrame(costs)
 
 
-def test_tables_say_medians_ranges_and_losses_of_every_setting() -> None:
+def test_tables_say_medians_ranges_and_losses_of_every_setting(
+    columns_are_described: Callable[[str, Iterable[str]], None],
+) -> None:
     plan, metrics, costs = synthetic()
     sweeps = sweep_runs(plan)
     table = robustness_table(metrics, costs, sweeps)
+    columns_are_described("robustness", table)
+    columns_are_described("sensitivity", sensitivity_table(metrics, sweeps))
     assert len(table) == 2 * 3 * (9 + 6 + 5 + 5 + 5 + 6)
     cell = table[(table["method"] == "DFT") & (table["target"] == "ring8") & (table["setting"] == "0.004")].iloc[0]
     own = metrics[(metrics["sampler"] == "DFT step 4e-3") & (metrics["target"] == "ring8")]
@@ -199,6 +204,7 @@ def test_a_store_gives_the_same_files_every_time(run_here: Callable[[Suite, Path
     names = ["robustness.csv", "sensitivity.csv", "stability.csv", "blindness.csv", "mode_shares.csv"]
     names += [f"figures/{path.name}" for path in written]
     assert len(written) == 2 * 5
+    assert undescribed(tmp_path / "a") == []
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     stability = pd.read_csv(tmp_path / "a" / "stability.csv")
