@@ -220,10 +220,12 @@ def test_mixtures_are_as_hard_in_every_dimension(label: str) -> None:
     assert 0.3 < draws.square().mean().sqrt().item() / law.scale < 3
 
 
-def test_floors_of_all_targets_are_shipped(tmp_path: Path) -> None:
+def test_floors_of_all_targets_but_the_dearest_are_shipped(tmp_path: Path) -> None:
     suite = load_suite("paper-dimensions")
     finder = FloorFinder(suite.metrics, compute=False, folder=tmp_path)
     for label, run in suite_laws().items():
+        if label == "many well d=512":
+            continue
         unknown = [item.name for item in suite.metrics if item.name != "modes_found" and not finder.find(run, item)]
         assert unknown == (["well_error"] if "mixture" in label else ["mode_tv"]) + ["ess_bulk"]
 
