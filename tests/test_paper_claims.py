@@ -73,9 +73,9 @@ def test_accuracy_is_a_paired_difference(tmp_path: Path) -> None:
 def test_finite_runs_are_counted_over_the_grid(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [
         {"target": "ring8", "sampler": sampler, "n_runs": 4, "share_finite": share}
-        for sampler, share in (("DFT", 1.0), ("DFT", 0.75), ("KL", 0.0))
+        for sampler, share in (("dft", 1.0), ("dft", 0.75), ("kl", 0.0))
     ]
-    (found,) = finite(put(tmp_path, "paper-robustness", "stability", rows), "DFT")
+    (found,) = finite(put(tmp_path, "paper-robustness", "stability", rows), "dft")
     assert found.value == 7 / 8
 
 

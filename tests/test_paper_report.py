@@ -33,6 +33,9 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_report_is_the_same_again_and_its_figures_need_no_store(stores: Path, tmp_path: Path) -> None:
     written = write_paper(stores, tmp_path / "one", compute_floors=False)
     assert {path.name for path in written} == {
+        "claims.csv",
+        "claims_evidence.csv",
+        "claims.md",
         "predictive_breast_cancer_train.png",
         "predictive_breast_cancer_train.svg",
     }

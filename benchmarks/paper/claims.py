@@ -48,7 +48,7 @@ def no_worse(tables: Tables, metric: str, one: str, other: str) -> list[Evidence
 
 
 def finite(tables: Tables, method: str) -> list[Evidence]:
-    """Share of the runs over start scales, noise levels and seeds that end finite."""
+    """Share of the runs over start scales, noise levels and seeds that end finite; method: its registered name."""
     stability = tables.get("paper-robustness", "stability")
     if stability is None:
         return []
@@ -156,7 +156,7 @@ CLAIMS: tuple[Claim | Untestable, ...] = (
     Claim(
         "DFT trains stably: runs end finite",
         DFT, "paper-robustness", "share of runs over start scales, noise levels and seeds that end finite", 0.8,
-        partial(finite, method="DFT"), "The interval's lower end depends on the number of runs.",
+        partial(finite, method="dft"), "The interval's lower end depends on the number of runs.",
     ),
     _insensitive("DFT is robust to start and noise level", "start and noise / scale"),
     _insensitive("DFT is robust to the noise schedule", "noise schedule / scale"),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ..evaluate import evaluate_store
 from ..report import write_leaderboard
+from .claims import write_claims
 from .experiments import EXPERIMENTS
 
 
@@ -33,7 +34,7 @@ def write_paper(store: Path, to: Path, *, device: str = "cpu", compute_floors: b
 
 
 def redraw(folder: Path) -> list[Path]:
-    """Draw the figures again from the tables that ``write_paper`` left in a folder.
+    """Draw the figures again from the tables that ``write_paper`` left in a folder, and write claims.csv and claims.md.
 
     Raises:
         ValueError: if the folder holds no tables of an experiment.
@@ -41,4 +42,5 @@ def redraw(folder: Path) -> list[Path]:
     found = [experiment for experiment in EXPERIMENTS if (folder / experiment.suite / "leaderboard.csv").is_file()]
     if not found:
         raise ValueError(f"{folder} must hold tables of the paper's experiments; `samplerbench paper` makes them")
-    return [path for experiment in found for path in experiment.write_figures(folder / experiment.suite)]
+    figures = [path for experiment in found for path in experiment.write_figures(folder / experiment.suite)]
+    return [*figures, *write_claims(folder, folder / "claims.csv", folder / "claims.md")]
