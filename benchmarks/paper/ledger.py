@@ -13,7 +13,7 @@ COLUMNS = ["claim", "source", "experiment", "value", "interval", "verdict", "not
 INTRODUCTION = """\
 # Claims, and what we measured
 
-Written by `samplerbench paper` and `samplerbench figures --paper` from the tables of the experiments alone: do not edit.
+Written by `samplerbench paper` and `samplerbench figures --paper` from the tables of the experiments: do not edit.
 All rows are our implementation with our settings, since those of the papers are not known to us, on the targets named.
 
 A value supports its claim if its 95% interval lies above the threshold, speaks against it if the interval lies below,
