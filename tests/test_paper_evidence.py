@@ -17,7 +17,8 @@ FOR, AGAINST, OPEN = Evidence("a", 2.0, 1.5, 2.5), Evidence("b", 0.5, 0.2, 0.8),
         ([FOR], "replicated"),
         ([FOR, FOR], "replicated"),
         ([FOR, OPEN], "partly"),
-        ([FOR, AGAINST], "partly"),
+        ([FOR, AGAINST], "not replicated"),
+        ([FOR, FOR, AGAINST], "partly"),
         ([AGAINST, OPEN], "not replicated"),
         ([OPEN], "not testable"),
         ([Evidence("d", math.nan, math.nan, math.nan)], "not testable"),
@@ -55,6 +56,14 @@ def test_a_claim_of_no_difference_is_called_replicated_at_the_level_at_most() ->
             verdict(paired_difference(frame(dict(zip("AB", noise, strict=True))), "m", "A", "B"), 0) == "replicated"
         )
     assert n_false / n_trials == pytest.approx(0.025, abs=4 * math.sqrt(0.025 * 0.975 / n_trials))
+
+
+@pytest.mark.parametrize(("n_seeds", "half"), [(2, math.inf), (5, math.inf), (6, 0.0)])
+def test_equal_differences_of_few_seeds_say_nothing(n_seeds: int, half: float) -> None:
+    (found,) = paired_difference(frame({"A": [1.0] * n_seeds, "B": [0.875] * n_seeds}), "m", "A", "B")
+    assert (found.value, found.low, found.high) == (0.125, 0.125 - half, 0.125 + half)
+    (same,) = paired_difference(frame({"A": [1.0] * n_seeds, "B": [1.0] * n_seeds}), "m", "A", "B")
+    assert (same.low, same.high) == (0, 0)  # both have everything, or are at the floor
 
 
 def test_a_share_has_the_exact_interval() -> None:

@@ -4,6 +4,7 @@ The ledger is computed from the tables that ``samplerbench paper`` left in a fol
 """
 
 import argparse
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,24 @@ from .quality import qualities
 DFT, PREDECESSOR = "arXiv 2411.01453", "arXiv 2306.04952"
 MANY_MODES = 3  # from so many on, a target is asked about its coverage of modes
 STEPS, TIMES = 200.0, 100.0  # as claimed
+AS_GOOD = 1.5  # a factor in a discrepancy that passes for as good; ours
 SENSITIVE = 2.0  # a factor in quality between settings that nobody would overlook; ours
+
+METRICS = {
+    "frechet": "Frechet distance",
+    "primary": "the worse of sliced W2 and mode weights",
+    "frechet_real": "Frechet distance to real images",
+}
+MIXTURES, ENERGIES = "mixtures fitted to images", "trained energies"
+WORTH = (  # row, paper, metric, laws
+    ("DFT", DFT, "frechet_real", ENERGIES),
+    ("DFT", DFT, "frechet", MIXTURES),
+    ("DFT", DFT, "primary", MIXTURES),
+    ("Fisher", PREDECESSOR, "frechet", MIXTURES),
+    ("KL", PREDECESSOR, "frechet", MIXTURES),
+    ("KL", PREDECESSOR, "frechet_real", ENERGIES),
+)
+NO_TRAINING = "Training is left out, as in the claim; a chain that restarts for every draw is not how people use MCMC."
 
 
 def more_modes(tables: Tables, one: str, other: str) -> list[Evidence]:
@@ -137,6 +155,12 @@ def _insensitive(text: str, sweep: str) -> Claim:
     return Claim(text, DFT, "paper-robustness", measure, 1 / SENSITIVE, evidence, note)
 
 
+def _worth_steps(row: str, source: str, metric: str, law: str) -> Claim:
+    measure = f"steps of a restarted chain that one pass of {row} is worth, by {METRICS[metric]}"
+    text = f"One pass of {row} is worth 200 steps of Langevin or more by {METRICS[metric]}, on {law}"
+    return Claim(text, source, "paper-ebm", measure, STEPS, partial(steps_equal, sampler=row, metric=metric))
+
+
 CLAIMS: tuple[Claim | Untestable, ...] = (
     _modes("DFT", "SVGD"),
     _modes("DFT", "Fisher"),
@@ -149,9 +173,9 @@ CLAIMS: tuple[Claim | Untestable, ...] = (
     ),
     Claim(
         "One pass of DFT is as good as 500 steps of MALA",
-        DFT, "paper-2d", "log of the ratio of squared KSD (width 1), 500 steps of MALA over DFT", 0,
+        DFT, "paper-2d", "log of the ratio of squared KSD (width 1), 500 steps of MALA over DFT", -math.log(AS_GOOD),
         partial(lower, suite="paper-2d", metric="ksd_paper", one="DFT", other="MALA 500 steps"),
-        "Values at the floor count as equal, and support nothing.",
+        "Within a factor of 1.5 is as good, by our rule.",
     ),
     Claim(
         "DFT trains stably: runs end finite",
@@ -162,26 +186,22 @@ CLAIMS: tuple[Claim | Untestable, ...] = (
     _insensitive("DFT is robust to the noise schedule", "noise schedule / scale"),
     _insensitive("DFT is not sensitive to its step size", "step size"),
     _insensitive("DFT is not sensitive to the number of score steps", "score steps per sampler step"),
+    *(_worth_steps(row, source, metric, law) for row, source, metric, law in WORTH),
     Claim(
-        "One pass equals 200 steps of Langevin on laws of images, by Frechet distance",
-        DFT, "paper-ebm", "steps of a restarted chain that one pass of DFT is worth", STEPS,
-        partial(steps_equal, sampler="DFT", metric="frechet"),
-    ),
-    Claim(
-        "The same, by the worse of sliced W2 and mode weights",
-        DFT, "paper-ebm", "steps of a restarted chain that one pass of DFT is worth", STEPS,
-        partial(steps_equal, sampler="DFT", metric="primary"),
-    ),
-    Claim(
-        "A draw costs 100 times less than one of equal quality by MCMC",
+        "A draw costs 100 times less than one of equal Frechet distance by MCMC, on mixtures fitted to images",
         DFT, "paper-ebm", "time of a restarted chain of equal Frechet distance over that of one pass of DFT", TIMES,
-        partial(times_cheaper, sampler="DFT", metric="frechet"),
-        "Training is left out, as in the claim; a chain that restarts for every draw is not how people use MCMC.",
+        partial(times_cheaper, sampler="DFT", metric="frechet"), NO_TRAINING,
     ),
     Claim(
-        "The same, against the cheapest chain that goes on, or SMC, of no worse quality",
+        "A draw costs 100 times less than one of equal Frechet distance to real images by MCMC, on trained energies",
+        DFT, "paper-ebm", "time of a restarted chain of equal Frechet distance over that of one pass of DFT", TIMES,
+        partial(times_cheaper, sampler="DFT", metric="frechet_real"), NO_TRAINING,
+    ),
+    Claim(
+        "A draw costs 100 times less than the cheapest draw of no worse quality by long chains or SMC",
         DFT, "paper-ebm", "time of an effective draw of that row over that of one pass of DFT", TIMES,
-        partial(rival_times_dearer, sampler="DFT"), "Which rows are of no worse quality takes five seeds to tell.",
+        partial(rival_times_dearer, sampler="DFT"),
+        "On mixtures fitted to images. Which rows are of no worse quality takes five seeds to tell.",
     ),
     Claim(
         "Quality falls with the dimension",
@@ -201,11 +221,6 @@ CLAIMS: tuple[Claim | Untestable, ...] = (
         "One point is little, by our rule. Covertype is a subset with nearly balanced classes.",
     ),
     _modes("KL", "SVGD", PREDECESSOR),
-    Claim(
-        "One pass of KL training equals 200 steps of Langevin on laws of images, by Frechet distance",
-        PREDECESSOR, "paper-ebm", "steps of a restarted chain that one pass of KL is worth", STEPS,
-        partial(steps_equal, sampler="KL", metric="frechet"),
-    ),
     Untestable(
         "The papers' tables, to the digit",
         f"{DFT}, {PREDECESSOR}",

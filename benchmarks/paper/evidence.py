@@ -10,6 +10,7 @@ from scipy import stats
 
 from ..ranks import LEVEL, half_width
 
+ENOUGH_EQUAL = 6  # of so many signs all are alike by chance in 3% of cases, of five in 6%
 Verdict: TypeAlias = Literal["replicated", "partly", "not replicated", "not testable"]
 
 
@@ -31,14 +32,23 @@ def verdict(evidence: Sequence[Evidence], threshold: float) -> Verdict:
     """The verdict on a claim that every value is above ``threshold``.
 
     A value supports the claim if its interval lies above the threshold, speaks against it if the interval lies below,
-    and is open otherwise. All support: replicated. Some support: partly. None does and some speak against it: not
-    replicated. All are open, or there are none: not testable, by these runs.
+    and is open otherwise. All support: replicated. More support than speak against it: partly. As many or more speak
+    against it: not replicated. All are open, or there are none: not testable, by these runs. Of many values without any
+    effect one in forty supports by chance, and one in forty speaks against: read the counts beside the verdict.
     """
+    n_for, n_against, _ = counts(evidence, threshold)
+    if n_for and n_for == len(evidence):
+        return "replicated"
+    if n_for > n_against:
+        return "partly"
+    return "not replicated" if n_against else "not testable"
+
+
+def counts(evidence: Sequence[Evidence], threshold: float) -> tuple[int, int, int]:
+    """How many values support, speak against, and are open."""
     n_for = sum(part.low > threshold for part in evidence)
     n_against = sum(part.high < threshold for part in evidence)
-    if n_for:
-        return "replicated" if n_for == len(evidence) else "partly"
-    return "not replicated" if n_against else "not testable"
+    return n_for, n_against, len(evidence) - n_for - n_against
 
 
 def paired_difference(metrics: pd.DataFrame, metric: str, one: str, other: str) -> list[Evidence]:
@@ -49,7 +59,8 @@ def paired_difference(metrics: pd.DataFrame, metric: str, one: str, other: str) 
         metric: its name.
         one, other: labels of samplers.
     Returns:
-        One piece per target on which both have values of two seeds or more in common.
+        One piece per target on which both have values of two seeds or more in common. Equal differences other
+        than 0 of fewer than six seeds have an infinite interval: counts of modes repeat by chance.
     """
     of_metric = metrics[metrics["metric"] == metric]
     found = []
@@ -61,6 +72,8 @@ def paired_difference(metrics: pd.DataFrame, metric: str, one: str, other: str) 
         if len(difference) < 2:
             continue
         mean, half = float(difference.mean()), half_width(difference)
+        if half == 0 and mean != 0 and len(difference) < ENOUGH_EQUAL:
+            half = math.inf
         found.append(Evidence(str(target), mean, mean - half, mean + half))
     return found
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .evidence import Evidence, summary, verdict
+from .evidence import Evidence, counts, summary, verdict
 
 COLUMNS = ["claim", "source", "experiment", "value", "interval", "verdict", "note"]
 INTRODUCTION = """\
@@ -17,9 +17,11 @@ Written by `samplerbench paper` and `samplerbench figures --paper` from the tabl
 All rows are our implementation with our settings, since those of the papers are not known to us, on the targets named.
 
 A value supports its claim if its 95% interval lies above the threshold, speaks against it if the interval lies below,
-and is open otherwise. All support: **replicated**. Some support: **partly**. None does and some speak against it:
-**not replicated**. All are open, or nothing was measured: **not testable** by these runs. Of several values the ledger
-shows the median and the range. What the papers left out may decide: a claim that fails here failed with our settings.
+and is open otherwise. All support: **replicated**. More support than speak against it: **partly**. As many or more
+speak against it: **not replicated**. All are open, or nothing was measured: **not testable** by these runs. Of several
+values the ledger shows the median and the range, and the note counts them: without any effect one value in forty
+supports by chance, and one in forty speaks against. What the papers left out may decide: a claim that fails here failed
+with our settings.
 """
 
 
@@ -98,7 +100,10 @@ class Ledger:
                 rows.append((claim.text, claim.source, "", value, interval, "not testable", claim.note))
                 continue
             found = verdict(evidence, claim.threshold)
-            why = f"{claim.measure}; the claim: above {claim.threshold:g}"
+            why = f"{claim.measure}; the claim: above {claim.threshold:.3g}"
+            if evidence:
+                n_for, n_against, n_open = counts(evidence, claim.threshold)
+                why += f"; {n_for} support, {n_against} against, {n_open} open"
             if not evidence:
                 is_run = self.tables.get(claim.experiment, "metrics") is not None
                 why += f"; suite {claim.experiment} {'gives no such value' if is_run else 'was not run'}"
