@@ -186,7 +186,7 @@ TABLES: dict[str, Table] = {
             text("sampler", "Registered name of the sampler"),
             Column("start_scale", "Spread of the untrained network's draws", "scales of the target"),
             Column("noise", "Standard deviation of the training noise", "scales of the target"),
-            count("n_runs", "Seeds"),
+            count("n_runs", "Seeds that were run"),
             Column("share_finite", "Share of the runs that ended with finite draws"),
             Column(f"{METRIC}_median", "median over the runs that have a value", OF_METRIC),
             Column(f"{METRIC}_min", "least value of a run", OF_METRIC),

@@ -49,16 +49,17 @@ def stability_table(values: pd.DataFrame, of_runs: pd.DataFrame) -> pd.DataFrame
         values: of ``evaluate_store``.
         of_runs: of ``settings``.
     Returns:
-        target, sampler, start_scale, noise, n_runs, share_finite (runs that ended with finite draws, over all), and of
-        each metric the median, least and largest value over the runs that have one, and the ratio of the median to
-        the floor where there is one.
+        target, sampler, start_scale, noise, n_runs (that were run), share_finite (those that ended with finite draws;
+        nan of none), and of each metric the median, least and largest value over the runs that have one, and the ratio
+        of the median to the floor where there is one.
     """
     joined = values.drop(columns="sampler").merge(of_runs, on="run_id", validate="many_to_one")
     rows = []
     for setting, cell in joined.groupby(SETTING, sort=False):
         status = cell.drop_duplicates("run_id")["status"]
         row: dict[str, object] = dict(zip(SETTING, setting, strict=True))
-        row |= {"n_runs": len(status), "share_finite": status.isin(FINITE).mean()}
+        ended = status[status != "missing"]
+        row |= {"n_runs": len(ended), "share_finite": ended.isin(FINITE).mean()}
         for metric, of_metric in cell.groupby("metric", sort=False):
             found = of_metric["value"]
             row |= {f"{metric}_median": found.median(), f"{metric}_min": found.min(), f"{metric}_max": found.max()}
@@ -93,7 +94,7 @@ def stability_figure(table: pd.DataFrame) -> Figure:
             grid[i, j] = row[f"{SHOWN}_ratio"]
             least, largest = (row[f"{SHOWN}_{end}"] / unit for end in ("min", "max"))
             text = f"{grid[i, j]:.1f}\n{least:.1f} to {largest:.1f}"
-            if row["share_finite"] < 1:
+            if row["share_finite"] < 1:  # not where nothing was run
                 text += f"\n{row['share_finite']:.0%} finite"
             axis.text(j, i, text, ha="center", va="center", color="white" if norm(grid[i, j]) > 0.8 else "black")
         image = axis.imshow(grid, cmap=GOOD_TO_BAD, norm=norm, aspect="auto")

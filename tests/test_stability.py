@@ -37,6 +37,14 @@ def test_rows_are_medians_ranges_and_shares_over_the_runs_of_a_setting() -> None
     assert "modes_found_ratio" not in table  # it has no floor
 
 
+def test_a_run_that_is_missing_is_not_one_that_diverged() -> None:
+    values, of_runs = values_and_settings()
+    values["status"] = values["status"].replace("diverged", "missing")
+    table = stability_table(values, of_runs).set_index("noise")
+    assert list(table["n_runs"]) == [3, 2]
+    assert list(table["share_finite"]) == [1.0, 1.0]
+
+
 def test_the_figure_says_every_cell_and_what_did_not_end_finite() -> None:
     values, of_runs = values_and_settings()
     other = values.assign(target="u", value=2 * values["value"], run_id=values["run_id"] + "u")

@@ -71,8 +71,8 @@ def finite(tables: Tables, method: str) -> list[Evidence]:
     if stability is None:
         return []
     own = stability[stability["sampler"] == method]
-    n_finite = round(float((own["share_finite"] * own["n_runs"]).sum()))
-    return [share(", ".join(dict.fromkeys(own["target"])), n_finite, int(own["n_runs"].sum()))] if len(own) else []
+    n_finite, n_runs = round(float((own["share_finite"] * own["n_runs"]).sum())), int(own["n_runs"].sum())
+    return [share(", ".join(dict.fromkeys(own["target"])), n_finite, n_runs)] if n_runs else []
 
 
 def insensitive(tables: Tables, sweep: str, method: str) -> list[Evidence]:

@@ -33,7 +33,7 @@ TABLES: dict[str, Table] = {
             _METHOD, _SWEEP,
             text("setting", "Where it is moved to; the centre is a setting of every sweep"),
             TARGET,
-            count("n_runs", "Seeds"),
+            count("n_runs", "Seeds that were run"),
             Column("share_finite", "Share of the runs that ended with finite draws"),
             Column("fit_gradient_equivalents", "Median over runs of what training evaluated", "gradient equivalents"),
             Column("fit_seconds", "Median over runs of the time of training", "s"),

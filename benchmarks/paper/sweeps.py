@@ -145,10 +145,10 @@ def robustness_table(metrics: pd.DataFrame, costs: pd.DataFrame, sweeps: pd.Data
         costs: what ``costs.run_costs`` returned.
         sweeps: of ``sweep_runs``.
     Returns:
-        One row per sweep, target, method and setting: method, sweep, setting, target, n_runs, share_finite,
-        fit_gradient_equivalents, fit_seconds (medians), and of the primary ratio and of each metric NAME median, least
-        and largest ratio to the floor over seeds (NAME_ratio_median, _min, _max), or value where there is no floor
-        (NAME_median, _min, _max); over the runs that have one, so see share_finite.
+        One row per sweep, target, method and setting: method, sweep, setting, target, n_runs (that were run),
+        share_finite, fit_gradient_equivalents, fit_seconds (medians), and of the primary ratio and of each metric NAME
+        median, least and largest ratio to the floor over seeds (NAME_ratio_median, _min, _max), or value where there is
+        no floor (NAME_median, _min, _max); over the runs that have one, so see share_finite.
     """
     values = run_values(metrics)
     paid = ["fit_gradient_equivalents", "fit_seconds"]
@@ -160,7 +160,8 @@ def robustness_table(metrics: pd.DataFrame, costs: pd.DataFrame, sweeps: pd.Data
     for key, cell in joined.groupby(["sweep", "target", "method", "setting"], sort=False):
         sweep, target, method, setting = key
         row: dict[str, object] = {"method": method, "sweep": sweep, "setting": setting, "target": target}
-        row |= {"n_runs": len(cell), "share_finite": cell["is_finite"].mean(), **cell[paid].median()}
+        ended = cell[cell["status"] != "missing"]
+        row |= {"n_runs": len(ended), "share_finite": ended["is_finite"].mean(), **cell[paid].median()}
         for name in value_names(values):
             of_runs = cell[name].astype(float)
             row |= {f"{name}_{end}": getattr(of_runs, end)() for end in ("median", "min", "max")}
