@@ -418,7 +418,7 @@ def test_lines_end_with_a_summary_and_exit_code_0() -> None:
     lines = done.stdout.splitlines()
     assert lines[0].startswith("passed          construction")
     assert any(line.startswith("does not apply  score is gradient") for line in lines)
-    assert lines[-2] == "target logistic5@1: 22 checks, 12 passed, 0 FAILED, 10 does not apply"
+    assert lines[-2] == "target logistic5@1: 23 checks, 12 passed, 0 FAILED, 11 does not apply"
     assert lines[-1].endswith("samplerbench certify logistic5")
 
 

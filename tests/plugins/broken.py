@@ -53,7 +53,7 @@ class FittedBroken:
             generator = Generator().manual_seed(abs(hash("a string")) + generator.initial_seed() % 1_000)
         if how == "stateful":
             self.memory.append(1)
-            torch.rand(len(self.memory), generator=generator)
+            torch.rand(len(self.memory), generator=generator, device=generator.device)
         if how == "moved_start" and start is not None:
             start += 1
         if how == "any_start":
@@ -97,7 +97,7 @@ class FittedBroken:
                 meter._target.log_prob(proposal)
             with meter.uncounted() if self.config.how == "uncounted" and step == 7 else nullcontext():
                 proposed = meter.log_prob(proposal)
-            u = torch.rand(log_prob.shape, generator=generator, dtype=x.dtype)
+            u = torch.rand(log_prob.shape, generator=generator, dtype=x.dtype, device=x.device)
             accepted = (u.log() < proposed - log_prob) & proposed.isfinite()
             x = torch.where(accepted[:, None], proposal, x)
             log_prob = torch.where(accepted, proposed, log_prob)
