@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from .leaderboard import Results, collect
 from .look import LOOK, RATIO, ratio_axis, save, set_title, style
-from .store import write_text
+from .store import write_csv
 
 COLUMNS = ("target", "sampler", "suite", "equivalents", "seconds", "n_seeds", "ratio", "low", "high")
 PER_ROW = 4
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if table.empty:
         parser.error("no row of these stores has a primary ratio: its metrics need floors")
     to.mkdir(parents=True, exist_ok=True)
-    write_text(to / "budget_curves.csv", table.to_csv(index=False, float_format="%.6g"))
+    write_csv(to / "budget_curves.csv", table)
     with matplotlib.rc_context(LOOK):
         for path in (to / "budget_curves.csv", *save(budget_figure(table), to / "budget_curves")):
             print(path)

@@ -17,7 +17,7 @@ from ..targets.base import TARGETS, HasSample
 from ..targets.draws import Draws
 from ..targets.meter import derive_generator
 from .judge import LADDER, floor_at, judge_draws, judged_size
-from .store import write_text
+from .store import write_csv
 
 COLUMNS = [
     "target",
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         print(f"{name}: {len(found)} cells, smallest p {found['p'].min():.3g}", flush=True)
         cells = pd.concat([cells, found], ignore_index=True) if len(cells) else found
-        write_text(options.out, cells.sort_values("target", kind="stable").to_csv(index=False, float_format="%.6g"))
+        write_csv(options.out, cells.sort_values("target", kind="stable"))
     print(summary(cells))
     if without:
         print(f"no floors: {', '.join(without)}")

@@ -9,7 +9,7 @@ from .leaderboard import Results, collect, provenance, throughput
 from .markdown import markdown
 from .page import certificates_of, page
 from .panels import panels_of
-from .store import write_json, write_text
+from .store import write_csv, write_json, write_text
 
 
 def write_leaderboard(
@@ -37,7 +37,7 @@ def write_leaderboard(
     if len(curves):
         tables["throughput"] = curves
     for name, table in tables.items():
-        write_text(to / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
+        write_csv(to / f"{name}.csv", table)
     write_text(to / "leaderboard.md", markdown(results, figures))
     html = page(results, panels_of(store, results), certificates_of(results.plan), figures)
     write_text(to / "leaderboard.html", html)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from .evaluate import evaluate_store
 from .look import LOOK, save
-from .store import Store, write_text
+from .store import Store, write_csv
 
 SETTING = ["target", "sampler", "start_scale", "noise"]
 FINITE = ("ok", "budget")
@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     to: Path = options.to or options.store
     to.mkdir(parents=True, exist_ok=True)
     table = stability_table(evaluate_store(options.store), settings(options.store))
-    write_text(to / "stability.csv", table.to_csv(index=False, float_format="%.6g"))
+    write_csv(to / "stability.csv", table)
     with matplotlib.rc_context(LOOK):
         save(stability_figure(table), to / "stability")
     print(table.groupby(["target", "sampler"], sort=False)[["share_finite", f"{SHOWN}_ratio"]].agg(["min", "max"]))

@@ -20,13 +20,16 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
 
 from ..targets.draws import Draws, Estimate
 from .plan import MetricItem, RunSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Status: TypeAlias = Literal[
     "ok", "budget", "diverged", "timeout", "failed", "killed", "not_installed", "not_applicable"
@@ -258,6 +261,11 @@ class Store:
 def write_json(path: Path, table: Mapping[str, Any]) -> None:
     """Write JSON atomically; numbers that JSON cannot hold (nan, infinities) become null."""
     write_text(path, json.dumps(_jsonable(table), indent=1, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, table: "pd.DataFrame") -> None:
+    """Write a table atomically, without its index, numbers with six digits."""
+    write_text(path, table.to_csv(index=False, float_format="%.6g"))
 
 
 def write_text(path: Path, text: str) -> None:

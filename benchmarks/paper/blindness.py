@@ -15,7 +15,7 @@ from ...targets.base import TARGETS, HasModes
 from ..leaderboard import Results
 from ..look import COLOURS, LOOK, save, set_title, style
 from ..panels import first_draws
-from ..store import Store, write_text
+from ..store import Store, write_csv
 from .sweeps import METHODS
 
 Array = npt.NDArray[np.float64]
@@ -171,7 +171,7 @@ def blindness_figure(table: pd.DataFrame, shares: pd.DataFrame) -> Figure:
 def write_tables(store: Path, results: Results, to: Path) -> None:
     """Write blindness.csv and mode_shares.csv into ``to``."""
     for name, table in (("blindness", blindness_table()), ("mode_shares", mode_shares(store, results))):
-        write_text(to / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
+        write_csv(to / f"{name}.csv", table)
 
 
 def write_figures(folder: Path) -> list[Path]:

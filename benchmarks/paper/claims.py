@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from ..ranks import half_width
-from ..store import write_text
+from ..store import write_csv, write_text
 from .evidence import Evidence, evidence_in, paired_difference, share
 from .ledger import Claim, Ledger, Tables, Untestable
-from .quality import qualities
+from .quality import MANY_MODES, qualities
 
 DFT, PREDECESSOR = "arXiv 2411.01453", "arXiv 2306.04952"
-MANY_MODES = 3  # from so many on, a target is asked about its coverage of modes
 STEPS, TIMES = 200.0, 100.0  # as claimed
 AS_GOOD = 1.5  # a factor in a discrepancy that passes for as good; ours
 SENSITIVE = 2.0  # a factor in quality between settings that nobody would overlook; ours
@@ -232,8 +231,8 @@ CLAIMS: tuple[Claim | Untestable, ...] = (
 def write_claims(folder: Path, csv: Path, markdown: Path, claims: Sequence[Claim | Untestable] = CLAIMS) -> list[Path]:
     """Write the ledger of the tables in ``folder``: ``csv``, beside it ..._evidence.csv, and ``markdown``."""
     ledger, evidence = Ledger(claims, Tables(folder)), csv.with_name(f"{csv.stem}_evidence.csv")
-    write_text(csv, ledger.table().to_csv(index=False, float_format="%.6g"))
-    write_text(evidence, ledger.details().to_csv(index=False, float_format="%.6g"))
+    write_csv(csv, ledger.table())
+    write_csv(evidence, ledger.details())
     write_text(markdown, ledger.markdown())
     return [csv, evidence, markdown]
 

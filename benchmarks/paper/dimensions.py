@@ -15,7 +15,7 @@ from ..leaderboard import Results
 from ..look import LOOK, ratio_axis, save, set_title, style
 from ..plan import RunSpec
 from ..ranks import compare, scores
-from ..store import write_text
+from ..store import write_csv
 from .marks import mark_lost
 from .run_values import run_values, value_names
 from .scaling import exponents_table
@@ -44,7 +44,7 @@ def write_tables(store: Path, results: Results, to: Path) -> None:
     known = [name for name in FITTED if name in runs]
     tables = {"dimensions": dimensions_table(runs, results.metrics), "exponents": exponents_table(runs, known)}
     for name, table in tables.items():
-        write_text(to / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
+        write_csv(to / f"{name}.csv", table)
 
 
 def write_figures(folder: Path) -> list[Path]:

@@ -22,7 +22,7 @@ from ...targets.meter import derive_generator
 from ..leaderboard import Results
 from ..look import LOOK, RATIO, save, set_title
 from ..panels import first_draws
-from ..store import Store, write_text
+from ..store import Store, write_csv
 from ..train_images import NOISE_SD, noisy_splits
 from ..truth import TruthSource
 from .equal_steps import against_rivals, equal_steps_table
@@ -55,7 +55,7 @@ def write_tables(store: Path, results: Results, to: Path) -> None:
         "rivals": against_rivals(results.metrics, results.costs, rows, one_pass),
     }
     for name, table in tables.items():
-        write_text(to / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
+        write_csv(to / f"{name}.csv", table)
     shipped = draws_to_ship(store, results, SHOWN, N_IMAGES)
     write_panels(to, {target: {**_references(target, results), **cells} for target, cells in shipped.items()})
 
@@ -93,11 +93,11 @@ def _judged(draws: Array | str, name: str) -> dict[str, object]:
     reason = draws if isinstance(draws, str) else real if isinstance(real, str) else ""
     if isinstance(draws, str) or isinstance(real, str):
         return {"frechet_real": math.nan, "class_tv_real": math.nan, "mean_confidence": math.nan, "reason": reason}
-    x, y, classifier = torch.from_numpy(draws), real["train"], load_classifier(name)
+    x, classifier, (features, shares) = torch.from_numpy(draws), load_classifier(name), _seen(name)
     probabilities = classifier.class_probabilities(x)
-    gap = class_shares(probabilities) - class_shares(classifier.class_probabilities(y))
+    gap = class_shares(probabilities) - shares
     return {
-        "frechet_real": frechet_distance(classifier.features(x), classifier.features(y)),
+        "frechet_real": frechet_distance(classifier.features(x), features),
         "class_tv_real": 0.5 * gap.abs().sum().item(),
         "mean_confidence": probabilities.max(-1).values.mean().item(),
         "reason": "",
@@ -118,6 +118,15 @@ def _real(name: str) -> dict[str, Tensor] | str:
         return noisy_splits(name, NOISE_SD[name], 0)
     except DataFileError as error:
         return str(error)
+
+
+@cache
+def _seen(name: str) -> tuple[Tensor, Tensor]:
+    """What the classifier makes of the real images that laws were fitted to, if they are there: features, shares."""
+    real, classifier = _real(name), load_classifier(name)
+    if isinstance(real, str):
+        raise ValueError(f"real images of {name!r} must be there, {real}")
+    return classifier.features(real["train"]), class_shares(classifier.class_probabilities(real["train"]))
 
 
 def _against_real(images: pd.DataFrame, results: Results) -> pd.DataFrame:

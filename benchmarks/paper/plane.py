@@ -10,9 +10,9 @@ from ...targets.base import TARGETS
 from ..figures import draw_panels
 from ..leaderboard import Results
 from ..look import COLOURS, LOOK, RATIO, save, set_title
-from ..store import write_text
+from ..store import write_csv
 from .equal_steps import against_rivals, equal_steps_table
-from .quality import Rows, qualities, step_curves
+from .quality import MANY_MODES, Rows, qualities, step_curves
 from .shipped import Cells, draws_to_ship, read_panels, write_panels
 from .step_figures import steps_figure
 
@@ -25,7 +25,6 @@ ONE_PASS = ("dft", "fisher", "kl", "ksd_ns", "dft_plus", "dft_plus_unfinished", 
 LEVELS = ("DFT", "Fisher", "KL", "DFT+", "SVGD")  # shown beside chains
 SHOWN = ("DFT", "Fisher", "KL", "KSD-NS", "SVGD", "DFT+", "MALA 500 steps")  # whose draws are shown
 N_SHIPPED = 1_000
-MANY_MODES = 3  # from so many on, a target is asked about its coverage of modes
 
 
 def write_tables(store: Path, results: Results, to: Path) -> None:
@@ -39,7 +38,7 @@ def write_tables(store: Path, results: Results, to: Path) -> None:
         "rivals": against_rivals(results.metrics, results.costs, rows, one_pass),
     }
     for name, table in tables.items():
-        write_text(to / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
+        write_csv(to / f"{name}.csv", table)
     write_panels(to, draws_to_ship(store, results, SHOWN, N_SHIPPED))
 
 

@@ -15,6 +15,7 @@ from ..plan import RunSpec
 from ..ranks import PRIMARY, half_width, scores
 
 PRIMARY_RATIO = "primary"  # the worse ratio of sliced_w2 and mode_tv
+MANY_MODES = 3  # from so many on, a target is asked about its coverage of modes
 CHAINS = {"mala": "MALA", "ula": "ULA"}
 SMC = ("smc", "smc_10x")
 PER_DRAW = {  # by the effective size of chains

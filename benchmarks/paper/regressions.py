@@ -14,7 +14,7 @@ from ...targets.draws import Draws
 from ..leaderboard import Results
 from ..look import LOOK, save, set_title, style
 from ..ranks import half_width
-from ..store import Plan, write_text
+from ..store import Plan, write_csv
 from ..truth import TruthSource
 
 PREDICTIVE = ("accuracy", "nll", "ece")
@@ -31,7 +31,7 @@ ROW_HEIGHT = 0.24  # inches
 def write_tables(store: Path, results: Results, to: Path) -> None:
     """predictive.csv, see ``predictive_table``."""
     table = predictive_table(results.metrics, reference_values(results.plan))
-    write_text(to / "predictive.csv", table.to_csv(index=False, float_format="%.6g"))
+    write_csv(to / "predictive.csv", table)
 
 
 def write_figures(folder: Path) -> list[Path]:

@@ -13,10 +13,10 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from ..leaderboard import Results
 from ..look import LOOK, ratio_axis, save, set_title, style
 from ..stability import settings, stability_figure, stability_table
-from ..store import write_text
+from ..store import write_csv
 from . import blindness
 from .marks import mark_lost
-from .run_values import PRIMARY
+from .quality import PRIMARY_RATIO
 from .sensitivity import sensitivity_table
 from .sweeps import GRID, LENGTH, METHODS, robustness_table, sweep_runs
 
@@ -37,7 +37,7 @@ def write_tables(store: Path, results: Results, to: Path) -> None:
         "stability": stability_table(results.metrics, of_grid[of_grid["run_id"].isin(grid)]),
     }
     for name, table in tables.items():
-        write_text(to / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
+        write_csv(to / f"{name}.csv", table)
     blindness.write_tables(store, results, to)
 
 
@@ -75,7 +75,7 @@ def settings_figure(table: pd.DataFrame) -> Figure:
             order = list(dict.fromkeys(part["setting"]))
             for index, (method, line) in enumerate(part.groupby("method", sort=False)):
                 x = [order.index(text) + 0.12 * (index - 1) for text in line["setting"]]
-                _spread(axis, x, line, PRIMARY, str(method))
+                _spread(axis, x, line, PRIMARY_RATIO, str(method))
             axis.set_xticks(
                 range(len(order)), [text.replace(" to ", " to\n").replace(" in ", "\nin ") for text in order]
             )
@@ -121,7 +121,7 @@ def sensitivity_figure(table: pd.DataFrame) -> Figure:
     Args:
         table: of ``sensitivity.sensitivity_table``.
     """
-    shown = table[table["metric"] == PRIMARY]
+    shown = table[table["metric"] == PRIMARY_RATIO]
     targets, names = list(dict.fromkeys(shown["target"])), list(dict.fromkeys(shown["sweep"]))
     ends = shown[["worst_over_best", "high"]].to_numpy(dtype=float)
     edge = 1.25 * max([2.0, *ends[np.isfinite(ends)]])  # what is infinite ends there

@@ -5,8 +5,7 @@ import pandas as pd
 
 from ..ranks import scores
 from ..stability import FINITE
-
-PRIMARY = "primary"  # the worse ratio of sliced_w2 and mode_tv, as ranks take it
+from .quality import PRIMARY_RATIO
 
 
 def run_values(metrics: pd.DataFrame) -> pd.DataFrame:
@@ -22,7 +21,7 @@ def run_values(metrics: pd.DataFrame) -> pd.DataFrame:
     frame["is_finite"] = frame["status"].isin(FINITE)
     cell = ["target", "sampler", "seed"]
     primary = frame[cell].reset_index().merge(scores(metrics)[[*cell, "score"]], on=cell).set_index("run_id")["score"]
-    frame[f"{PRIMARY}_ratio"] = np.exp(primary)
+    frame[f"{PRIMARY_RATIO}_ratio"] = np.exp(primary)
     for name, part in metrics.groupby("metric", sort=False):
         kind = "ratio" if part["floor"].notna().any() else "value"
         frame[f"{name}_ratio" if kind == "ratio" else str(name)] = part.set_index("run_id")[kind]

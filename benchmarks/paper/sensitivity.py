@@ -11,10 +11,15 @@ import pandas as pd
 from scipy import stats
 
 from ..ranks import LEVEL
-from .run_values import PRIMARY, run_values
+from .quality import PRIMARY_RATIO
+from .run_values import run_values
 
 Array = npt.NDArray[np.float64]
-JUDGED = (f"{PRIMARY}_ratio", "sliced_w2_ratio", "mode_tv_ratio")  # positive by nature, so their ratios mean something
+JUDGED = (
+    f"{PRIMARY_RATIO}_ratio",
+    "sliced_w2_ratio",
+    "mode_tv_ratio",
+)  # positive by nature, so their ratios mean something
 
 
 @dataclass(frozen=True)

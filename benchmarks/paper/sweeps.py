@@ -126,11 +126,16 @@ def sweep_runs(runs: Iterable[RunSpec]) -> pd.DataFrame:
         for method in dict.fromkeys(run.sampler for run in planned):
             if method not in centres:
                 raise ValueError(f"{method} must have a row {METHODS[method]!r}, the centre of its sweeps")
-            centre = centres[method]
-            own = [run.run_id for run in planned if run.sampler == method and sweep.holds(settings[run.run_id], centre)]
-            own.sort(key=lambda run_id, sweep=sweep: sweep.order(settings[run_id]))  # type: ignore[misc]
-            rows += [(METHODS[method], sweep.name, sweep.text(settings[run_id], centre), run_id) for run_id in own]
+            own = {run.run_id: settings[run.run_id] for run in planned if run.sampler == method}
+            rows += [(METHODS[method], sweep.name, *placed) for placed in _in_order(sweep, own, centres[method])]
     return pd.DataFrame(rows, columns=["method", "sweep", "setting", "run_id"])
+
+
+def _in_order(sweep: Sweep, settings: Mapping[str, Setting], centre: Setting) -> list[tuple[str, str]]:
+    """Text and run_id of the runs that a sweep holds, in its order."""
+    held = {run_id: setting for run_id, setting in settings.items() if sweep.holds(setting, centre)}
+    ordered = sorted(held, key=lambda run_id: sweep.order(held[run_id]))
+    return [(sweep.text(held[run_id], centre), run_id) for run_id in ordered]
 
 
 def _setting(run: RunSpec) -> Setting:
