@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from samplerbench.benchmarks.costs import COSTS
-from samplerbench.benchmarks.paper.equal_steps import COLUMNS, against_rivals, equal_steps_table
+from samplerbench.benchmarks.paper.equal_steps import COLUMNS, equal_steps_table
 from samplerbench.benchmarks.paper.quality import Rows, qualities, step_curves
+from samplerbench.benchmarks.paper.rivals import against_rivals
 from samplerbench.benchmarks.plan import make_plan, parse_suite
 
 ROWS = Rows({"MALA": {1: "m1", 10: "m10", 100: "m100"}}, ["long", "smc"])

@@ -14,9 +14,10 @@ from ...targets.base import TARGETS
 from ..leaderboard import Results
 from ..look import LOOK, ratio_axis, save, set_title, style
 from ..plan import RunSpec
-from ..ranks import compare, scores
+from ..ranks import scores
 from ..store import write_csv
 from .marks import mark_lost
+from .rivals import no_worse
 from .run_values import run_values, value_names
 from .scaling import exponents_table
 
@@ -94,8 +95,8 @@ def dimensions_table(runs: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
     Returns:
         family, dim, sampler, target, is_one_pass, n_seeds, n_ok; medians over the runs that have one: ratios to the
         floor (NAME_ratio), values of metrics without floor, and costs; of those in SHOWN also NAME_min and NAME_max.
-        Of one-pass rows: rival, the MCMC or SMC row of no significantly worse primary ratio with the cheapest effective
-        draw in time, and times_cheaper, how many draws one of its effective draws buys.
+        Of one-pass rows: rival, of the MCMC and SMC rows of no worse primary ratio (``rivals.no_worse``) the one with
+        the cheapest effective draw in time, and times_cheaper, how many draws one of its effective draws buys.
     """
     names = [*value_names(runs[[name for name in runs if name not in _PLACES]]), *PAID]
     names = [name for name in dict.fromkeys(names) if runs[name].notna().any()]
@@ -116,20 +117,17 @@ _PLACES = ("run_id", "target", "sampler", "seed", "status", "is_finite", "family
 
 
 def _with_rivals(table: pd.DataFrame, runs: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
-    """The cheapest row of no worse quality, as in ``break_even``, among those that are not one-pass."""
+    """The columns rival and times_cheaper of one-pass rows."""
     of_row = runs.groupby(["target", "row"])[["microseconds_per_effective_draw", "is_one_pass"]].median()
     shown = runs.drop_duplicates(["target", "row"]).set_index(["target", "row"])["sampler"]
     found: dict[tuple[str, str], tuple[str, float]] = {}
     for target, part in scores(metrics).groupby("target", sort=False):
-        scored = part.pivot(index="sampler", columns="seed", values="score").dropna()
-        if len(scored) < 2 or scored.shape[1] < 2:
-            continue
-        better = compare(scored.to_numpy(dtype=float)).better
-        own = of_row.loc[target]
-        for a, name in enumerate(scored.index):
-            rivals = [row for b, row in enumerate(scored.index) if not better[a, b] and not own["is_one_pass"][row]]
+        score, own = part.pivot(index="sampler", columns="seed", values="score"), of_row.loc[target]
+        is_one_pass = own["is_one_pass"].astype(bool)
+        for name in own.index[is_one_pass]:
+            rivals = no_worse(score, name, list(own.index[~is_one_pass]))
             prices = own["microseconds_per_effective_draw"].reindex(rivals).dropna()
-            if own["is_one_pass"][name] and len(prices):
+            if len(prices):
                 times = prices.min() / own["microseconds_per_effective_draw"][name]
                 found[str(target), str(shown[target, name])] = str(prices.idxmin()), float(times)
     rows = [found.get(key, ("", float("nan"))) for key in zip(table["target"], table["sampler"], strict=True)]

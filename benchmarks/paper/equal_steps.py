@@ -1,4 +1,4 @@
-"""How many steps of MCMC one pass of a network is worth, what those cost, and what MCMC that nobody restarts costs."""
+"""How many steps of MCMC one pass of a network is worth, and what those cost."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..break_even import UNITS, break_even
-from ..ranks import MIN_SEEDS, compare, scores
+from ..ranks import half_width
 from .crossing import crossing
 from .quality import Rows
 
@@ -38,9 +38,10 @@ def equal_steps_table(quality: pd.DataFrame, costs: pd.DataFrame, rows: Rows, on
         k_low, k_high (see ``crossing``; 0 is below the smallest number of steps, inf above the largest), censored
         ("below", "above" or empty), at_floor_from, is_monotone, left_out (numbers of steps of which a run has no
         value), k_costed (where costs are taken), microseconds_per_draw and equivalents_per_draw of the one pass
-        (``_one_pass``) and of the chain (``_chain``), microseconds_ratio of chain over one pass with the ends that
-        belong to k_low and k_high, draws from which training is paid for against chains of k_costed steps
-        (break_even_equivalents, break_even_seconds, each with _low and _high), reason (why there is no k).
+        (``_one_pass``) and of the chain (``_chain``), microseconds_ratio of chain over one pass, geometric mean over
+        seeds, with the outer ends of its 95% t-intervals at k_low and k_high, draws from which training is paid for
+        against chains of k_costed steps (break_even_equivalents, break_even_seconds, each with _low and _high), reason
+        (why there is no k).
     """
     table: list[dict[str, object]] = []
     for (target, metric), part in quality.groupby(["target", "metric"], sort=False):
@@ -100,15 +101,16 @@ def _costs(
         chains = np.stack([paid(column, label) for label in ladder.values()])
         return np.array([np.interp(steps, ks, of_seed) for of_seed in chains.T])
 
-    one, chain = paid("microseconds_per_draw", sampler).mean(), at("microseconds_per_draw", k).mean()
+    one, chain = paid("microseconds_per_draw", sampler), at("microseconds_per_draw", k)
     result: dict[str, object] = {
         "k_costed": float(np.clip(k, ks[0], ks[-1])),
-        "microseconds_per_draw_one_pass": one, "microseconds_per_draw_chain": chain, "microseconds_ratio": chain / one,
+        "microseconds_per_draw_one_pass": one.mean(), "microseconds_per_draw_chain": chain.mean(),
+        "microseconds_ratio": math.exp(np.log(chain / one).mean()),
     }  # fmt: skip
-    for end, steps in ends.items():
+    for (end, steps), side in zip(ends.items(), (-1, 1), strict=True):
         is_beyond = steps == 0 or math.isinf(steps)
-        ratio = at("microseconds_per_draw", steps).mean() / one if math.isfinite(steps) else math.nan
-        result[f"microseconds_ratio_{end}"] = steps if is_beyond else ratio
+        logs = np.log(at("microseconds_per_draw", steps) / one) if math.isfinite(steps) else np.array([math.nan])
+        result[f"microseconds_ratio_{end}"] = steps if is_beyond else math.exp(logs.mean() + side * half_width(logs))
     for unit, (fit, draw, size) in UNITS.items():
         own_draw, chain_draw = size * paid(draw, sampler), size * at(draw, k)
         if unit == "equivalents":
@@ -120,64 +122,3 @@ def _costs(
             for end, value in (("", pays.value), ("_low", pays.low), ("_high", pays.high)):
                 result[f"break_even_{unit}{end}"] = value
     return result
-
-
-def against_rivals(metrics: pd.DataFrame, costs: pd.DataFrame, rows: Rows, one_pass: Sequence[str]) -> pd.DataFrame:
-    """One pass against the long chains or SMC of no worse quality whose draws are cheapest, without what is paid once.
-
-    No worse is a rival whose primary ratio a paired test over seeds does not call worse (5%, Holm, among the row and
-    all rivals), which takes five seeds: with fewer no rival is named. A draw of chains counts by its effective size,
-    and SMC pays everything per draw.
-
-    Args:
-        metrics: what ``evaluate_store`` returned.
-        costs, rows: as of ``quality.step_curves``.
-        one_pass: labels of the rows that are held against rivals.
-    Returns:
-        One row per target and one-pass sampler that has a score: target, sampler, and in seconds and equivalents:
-        rival_UNIT (its label; empty if none is of its quality), rival_UNIT_per_draw (microseconds or equivalents),
-        rival_UNIT_ratio (that over the draw of one pass; inf where that is free), rival_UNIT_break_even (draws from
-        which training is paid for) with _low and _high.
-    """
-    table: list[dict[str, object]] = []
-    for target, part in scores(metrics).groupby("target", sort=False):
-        score = part.pivot(index="sampler", columns="seed", values="score").dropna()
-        own = costs[costs["target"] == target].pivot(index="sampler", columns="seed")
-        for sampler in one_pass:
-            if sampler in score.index and sampler in own.index:
-                rivals = _no_worse(score, sampler, [name for name in rows.rivals if name in own.index])
-                table.append({"target": target, "sampler": sampler, **_cheapest(own, sampler, rivals)})
-    return pd.DataFrame(table, columns=["target", "sampler", *_RIVAL_COLUMNS])
-
-
-_RIVAL_COLUMNS = [
-    f"rival_{unit}{part}"
-    for unit in UNITS
-    for part in ("", "_per_draw", "_ratio", "_break_even", "_break_even_low", "_break_even_high")
-]
-
-
-def _no_worse(score: pd.DataFrame, sampler: str, rivals: Sequence[str]) -> list[str]:
-    """Rivals that are not significantly worse; none where one seed, or none of theirs, cannot tell."""
-    field = [sampler, *(name for name in rivals if name in score.index)]
-    if len(field) < 2 or score.shape[1] < MIN_SEEDS:
-        return []
-    better = compare(score.loc[field].to_numpy(dtype=float)).better
-    return [name for k, name in enumerate(field) if k > 0 and not better[0, k]]
-
-
-def _cheapest(own: pd.DataFrame, sampler: str, rivals: Sequence[str]) -> dict[str, object]:
-    row: dict[str, object] = {}
-    for unit, (fit, draw, size) in UNITS.items():
-        paid = {name: float(own[draw].loc[name].to_numpy(dtype=float).mean()) for name in [sampler, *rivals]}
-        known = [name for name in rivals if math.isfinite(paid[name])]
-        row[f"rival_{unit}"] = rival = min(known, key=paid.__getitem__, default="")
-        if rival:
-            cost, of_one = paid[rival], paid[sampler]
-            row[f"rival_{unit}_per_draw"] = cost
-            row[f"rival_{unit}_ratio"] = cost / of_one if of_one else math.inf
-            fits, draws = (own[column].loc[[sampler, rival]].to_numpy(dtype=float) for column in (fit, draw))
-            pays = break_even(fits[0] - fits[1], size * (draws[1] - draws[0]))
-            for end, value in (("", pays.value), ("_low", pays.low), ("_high", pays.high)):
-                row[f"rival_{unit}_break_even{end}"] = value
-    return row

@@ -25,8 +25,9 @@ from ..panels import first_draws
 from ..store import Store, write_csv
 from ..train_images import NOISE_SD, noisy_splits
 from ..truth import TruthSource
-from .equal_steps import against_rivals, equal_steps_table
+from .equal_steps import equal_steps_table
 from .quality import Rows, qualities, step_curves
+from .rivals import against_rivals
 from .shipped import Cells, draws_to_ship, read_panels, write_panels
 from .step_figures import steps_figure, time_figure
 

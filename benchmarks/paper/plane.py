@@ -11,8 +11,9 @@ from ..figures import draw_panels
 from ..leaderboard import Results
 from ..look import COLOURS, LOOK, RATIO, save, set_title
 from ..store import write_csv
-from .equal_steps import against_rivals, equal_steps_table
+from .equal_steps import equal_steps_table
 from .quality import MANY_MODES, Rows, qualities, step_curves
+from .rivals import against_rivals
 from .shipped import Cells, draws_to_ship, read_panels, write_panels
 from .step_figures import steps_figure
 

@@ -15,6 +15,7 @@ from . import audit, detector, rare_modes
 from .rare_draws import fault_targets, mode_draws
 from .rare_figures import detector_figure, first_hit_figure, recall_figure, weight_figure
 from .rare_modes import OUTSIDE, weight_text
+from .rivals import no_worse
 
 CELL = ["target", "sampler"]
 CLASSIC = ("mala", "mala_long", "hmc", "hmc_long", "tempering", "tempering_long", "smc", "smc_10x", "ais")
@@ -112,10 +113,11 @@ def summary(
         those without any counting as n), never_W (seeds without any) and detector_recall_W; outside_share (of all draws
         outside every mode, the wrong alarms) and outside_exact; weight_error (rare_weight_error, mean over seeds) and
         its ratio to the floor of exact draws; false_alarm_rate of the detector; gradient_equivalents and seconds of fit
-        and draw; cheapest_as_good, the cheapest of the classic rows whose runs are all ok and whose weight_error is no
-        larger (none: empty), and cost_ratio, own gradient equivalents over its.
+        and draw; cheapest_as_good, of the other classic rows of no worse weight_error (``rivals.no_worse``) the one of
+        fewest gradient equivalents (none: empty), and cost_ratio, own gradient equivalents over its.
     """
-    errors = metrics[metrics["metric"] == "rare_weight_error"].groupby(CELL)[["value", "ratio"]].mean().to_dict("index")
+    weight_errors = metrics[metrics["metric"] == "rare_weight_error"]
+    errors = weight_errors.groupby(CELL)[["value", "ratio"]].mean().to_dict("index")
     told = runs.groupby(CELL)
     detected = faults.groupby([*CELL, faults["weight"].map(weight_text)])["recall"].mean().to_dict()
     rows = []
@@ -138,17 +140,25 @@ def summary(
         row |= {"weight_error": known.get("value", math.nan), "weight_error_ratio": known.get("ratio", math.nan)}
         row |= {name: of_run[name].mean() for name in ("false_alarm_rate", "gradient_equivalents", "seconds")}
         rows.append(row)
-    return with_cheapest(pd.DataFrame(rows), classic)
+    return with_cheapest(pd.DataFrame(rows), weight_errors, classic)
 
 
-def with_cheapest(table: pd.DataFrame, classic: set[str]) -> pd.DataFrame:
-    """The columns cheapest_as_good and cost_ratio, see ``summary``."""
+def with_cheapest(table: pd.DataFrame, errors: pd.DataFrame, classic: set[str]) -> pd.DataFrame:
+    """The columns cheapest_as_good and cost_ratio, see ``summary``.
+
+    Args:
+        table: target, sampler, gradient_equivalents.
+        errors: weight errors of runs: target, sampler, seed, value.
+        classic: of ``classic_rows``.
+    """
+    by_target = errors.groupby("target")
+    values = {key: part.pivot(index="sampler", columns="seed", values="value") for key, part in by_target}
+    paid = table.set_index(CELL)["gradient_equivalents"]
     names, ratios = [], []
-    is_whole = table["sampler"].isin(classic) & (table["n_ok"] == table["n_seeds"])
-    for row in table.to_dict("records"):
-        is_as_good = is_whole & (table["target"] == row["target"]) & (table["weight_error"] <= row["weight_error"])
-        rivals = table[is_as_good].sort_values("gradient_equivalents", kind="stable")
-        names.append(rivals["sampler"].iloc[0] if len(rivals) else "")
-        least = rivals["gradient_equivalents"].iloc[0] if len(rivals) else math.nan
-        ratios.append(row["gradient_equivalents"] / least)
+    for target, sampler in paid.index:
+        others = sorted(classic - {sampler})
+        as_good = no_worse(values[target], sampler, others) if target in values else []
+        rival = min(as_good, key=lambda name: float(paid[target, name]), default="")
+        names.append(rival)
+        ratios.append(paid[target, sampler] / paid[target, rival] if rival else math.nan)
     return table.assign(cheapest_as_good=names, cost_ratio=ratios)
