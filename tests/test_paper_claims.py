@@ -1,27 +1,31 @@
 """The ledger: numbers from tables with known content, verdicts by rule, shipped files that follow from their tables."""
 
 import math
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from samplerbench.benchmarks.paper.claims import (
-    CLAIMS,
+from samplerbench.benchmarks.paper.claim_evidence import (
     falls_with_dimension,
     finite,
     insensitive,
     lower,
+    more_finite,
     more_modes,
     no_worse,
     rival_times_dearer,
     steps_equal,
     times_cheaper,
-    write_claims,
 )
+from samplerbench.benchmarks.paper.claims import CLAIMS, write_claims
 from samplerbench.benchmarks.paper.experiments import EXPERIMENTS
 from samplerbench.benchmarks.paper.ledger import COLUMNS, Claim, Ledger, Tables
+from samplerbench.benchmarks.paper.sweeps import METHODS, SWEEPS
+from samplerbench.benchmarks.plan import load_suite, make_plan
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,6 +68,34 @@ def test_lower_is_a_log_ratio_in_which_the_floor_is_the_best(tmp_path: Path) -> 
     assert found.value == pytest.approx(math.log(2))
 
 
+def test_a_lost_run_of_the_claimed_method_counts_against_it_and_one_of_the_other_for_it(tmp_path: Path) -> None:
+    rows = [
+        row
+        for target in ("a", "b", "c")
+        for sampler in ("DFT", "Fisher")
+        for row in [
+            *cell(target, sampler, "modes_asked", [8, 8, 8]),
+            *cell(target, sampler, "mode_recall", [0.5, 0.5, 0.6]),
+        ]
+    ]
+    lost = {"value": np.nan, "status": "diverged", "reason": "diverged"}
+    for row in rows:
+        if (row["target"], row["sampler"], row["seed"]) == ("a", "DFT", 1):
+            row |= lost
+        if (row["target"], row["sampler"]) == ("b", "Fisher") and row["seed"] != 1:
+            row |= lost
+        if (row["target"], row["sampler"], row["seed"]) == ("c", "DFT", 1):
+            row |= {"value": np.nan, "status": "missing", "reason": "missing"}  # was not run: says nothing
+    board: list[dict[str, object]] = [{"target": target, "development": target == "b"} for target in "abc"]
+    put(tmp_path, "paper-2d", "leaderboard", board)
+    found = more_modes(put(tmp_path, "paper-2d", "metrics", rows), "DFT", "Fisher")
+    assert [(part.of, part.value) for part in found] == [
+        ("a (DFT: 1 of 3 runs lost)", -math.inf),
+        ("b (development) (Fisher: 2 of 3 runs lost)", math.inf),
+        ("c", 0.0),
+    ]
+
+
 def test_accuracy_is_a_paired_difference(tmp_path: Path) -> None:
     rows = [*cell("r", "DFT", "accuracy", [0.8, 0.9]), *cell("r", "SGLD long", "accuracy", [0.7, 0.8])]
     (found,) = no_worse(put(tmp_path, "paper-blr", "metrics", rows), "accuracy", "DFT", "SGLD long")
@@ -79,25 +111,46 @@ def test_finite_runs_are_counted_over_the_grid(tmp_path: Path) -> None:
     assert found.value == 7 / 8
 
 
+def test_shares_of_finite_runs_are_compared(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"target": "ring8", "sampler": "dft", "n_runs": 56, "share_finite": 1.0},
+        {"target": "ring8", "sampler": "fisher", "n_runs": 48, "share_finite": 0.5},
+    ]
+    tables = put(tmp_path, "paper-robustness", "stability", rows)
+    (found,) = more_finite(tables, "dft", "fisher")
+    assert found.value == 0.5
+    assert 0.3 < found.low < 0.4  # Wilson: 0.93 and 0.64, so 0.5 - hypot(0.07, 0.14)
+    assert 0.6 < found.high < 0.7
+    assert more_finite(tables, "dft", "kl") == []
+
+
 def test_sensitivity_turns_worst_over_best_around(tmp_path: Path) -> None:
     row: dict[str, object] = {
         "sweep": "step size", "method": "DFT", "metric": "primary", "target": "t", "worst_over_best": 4.0, "low": 2.0,
-        "high": np.inf,
+        "high": np.inf, "best_ratio": 2.0, "worst_ratio": 8.0,
     }  # fmt: skip
-    (found,) = insensitive(put(tmp_path, "paper-robustness", "sensitivity", [row]), "step size", "DFT")
-    assert (found.value, found.low, found.high) == (0.25, 0.0, 0.5)
+    bad = {**row, "target": "bad", "low": 1.0, "worst_over_best": 1.1, "high": 1.2, "best_ratio": 30.0}
+    usable, open_ = insensitive(put(tmp_path, "paper-robustness", "sensitivity", [row, bad]), "step size", "DFT")
+    assert (usable.of, usable.value, usable.low, usable.high) == ("t (2 to 8 floors)", 0.25, 0.0, 0.5)
+    assert (open_.low, open_.high) == (0.0, math.inf)  # bad at every setting alike is not robust
 
 
 def test_steps_and_times_come_from_the_table_of_equal_steps(tmp_path: Path) -> None:
     row: dict[str, object] = {
-        "target": "m", "metric": "frechet", "sampler": "DFT", "chain": "ULA", "k": 40.0, "k_low": 0.0, "k_high": np.inf,
-        "microseconds_ratio": 30.0, "microseconds_ratio_low": 20.0, "microseconds_ratio_high": 50.0,
+        "target": "m", "metric": "frechet", "sampler": "DFT", "chain": "MALA", "k": 40.0, "k_low": 0.0,
+        "k_high": np.inf, "microseconds_ratio": 30.0, "microseconds_ratio_low": 20.0, "microseconds_ratio_high": 50.0,
     }  # fmt: skip
-    tables = put(tmp_path, "paper-ebm", "equal_steps", [row, {**row, "k": np.nan}])
+    put(tmp_path, "paper-ebm", "metrics", cell("m", "DFT", "frechet", [1.0, 2.0]))
+    rows = [row, {**row, "chain": "ULA"}, {**row, "target": "lost", "k": np.nan}]
+    tables = put(tmp_path, "paper-ebm", "equal_steps", rows)
     (steps,) = steps_equal(tables, "DFT", "frechet")
-    assert (steps.of, steps.value, steps.low, steps.high) == ("m, ULA", 40.0, 0.0, np.inf)
+    assert (steps.of, steps.value, steps.low, steps.high) == ("m", 40.0, 0.0, np.inf)
     (times,) = times_cheaper(tables, "DFT", "frechet")
     assert (times.value, times.low, times.high) == (30.0, 20.0, 50.0)
+    lost = [{**one, "status": "failed"} for one in cell("lost", "DFT", "frechet", [np.nan, np.nan])]
+    again = put(tmp_path, "paper-ebm", "metrics", [*cell("m", "DFT", "frechet", [1.0, 2.0]), *lost])
+    worthless, _ = steps_equal(again, "DFT", "frechet")
+    assert (worthless.of, worthless.high) == ("lost (2 of 2 runs lost)", 0.0)
 
 
 def test_rivals_cost_a_geometric_mean_over_seeds(tmp_path: Path) -> None:
@@ -107,17 +160,26 @@ def test_rivals_cost_a_geometric_mean_over_seeds(tmp_path: Path) -> None:
         for sampler, costs in (("DFT", (1.0, 2.0)), ("MALA long", (10.0, 80.0)))
         for seed, cost in enumerate(costs)
     ]
+    put(tmp_path, "paper-ebm", "metrics", cell("m", "DFT", "frechet", [1.0, 2.0]))
     (found,) = rival_times_dearer(put(tmp_path, "paper-ebm", "costs", rows), "DFT")
     assert (found.of, found.value) == ("m, MALA long", pytest.approx(20.0))
 
 
-def test_exponents_are_those_of_the_primary_ratio(tmp_path: Path) -> None:
-    row: dict[str, object] = {
-        "family": "mixture", "sampler": "DFT", "quantity": "primary_ratio", "exponent": 0.5, "low": 0.2, "high": 0.8,
-    }  # fmt: skip
-    tables = put(tmp_path, "paper-dimensions", "exponents", [row, {**row, "quantity": "fit_seconds"}])
-    (found,) = falls_with_dimension(tables, "DFT")
-    assert (found.of, found.value, found.low, found.high) == ("mixture", 0.5, 0.2, 0.8)
+EXPONENT: dict[str, object] = {
+    "family": "mixture", "sampler": "DFT", "quantity": "primary_ratio", "exponent": 0.5, "low": 0.2, "high": 0.8,
+    "is_power_law": True, "dims": "2 8 32", "lost_dims": "",
+}  # fmt: skip
+
+
+def test_exponents_are_those_of_the_primary_ratio_and_lost_dimensions_are_a_fall(tmp_path: Path) -> None:
+    lost = {**EXPONENT, "family": "many well", "dims": "2", "lost_dims": "8 32", "low": np.nan}
+    rows = [EXPONENT, {**EXPONENT, "quantity": "fit_seconds"}, {**EXPONENT, "is_power_law": False}, lost]
+    found = falls_with_dimension(put(tmp_path, "paper-dimensions", "exponents", rows), "DFT")
+    assert [(part.of, part.value, part.low) for part in found] == [
+        ("mixture", 0.5, 0.2),
+        ("mixture (the points curve)", 0.5, 0.2),
+        ("many well (runs lost in dimension 32)", math.inf, math.inf),
+    ]
 
 
 def test_without_tables_nothing_is_testable_and_the_reason_is_given(tmp_path: Path) -> None:
@@ -135,11 +197,26 @@ def test_claims_are_told_apart_and_name_experiments() -> None:
     assert {claim.experiment for claim in CLAIMS if isinstance(claim, Claim)} <= suites
 
 
-def test_the_page_and_the_tables_say_the_same(tmp_path: Path) -> None:
-    row: dict[str, object] = {
-        "family": "mixture", "sampler": "DFT", "quantity": "primary_ratio", "exponent": 0.5, "low": 0.2, "high": 0.8,
+@pytest.mark.parametrize("claim", [claim for claim in CLAIMS if isinstance(claim, Claim)], ids=lambda claim: claim.text)
+@pytest.mark.parametrize("scale", ["small", "full"])
+def test_claims_name_rows_sweeps_and_metrics_of_their_suites(claim: Claim, scale: Literal["small", "full"]) -> None:
+    assert isinstance(claim.evidence, partial)
+    suite = load_suite(claim.experiment, scale=scale)
+    plan = make_plan(suite)
+    methods = {run.sampler for run in plan}
+    known = {
+        "one": {run.sampler_label for run in plan}, "other": {run.sampler_label for run in plan} | methods,
+        "sampler": {run.sampler_label.partition(" d=")[0] for run in plan}, "method": methods | set(METHODS.values()),
+        "sweep": {sweep.name for sweep in SWEEPS}, "suite": {claim.experiment},
+        "metric": {item.name for item in suite.metrics} | {"primary", "frechet_real"},
     }  # fmt: skip
-    put(tmp_path, "paper-dimensions", "exponents", [row])
+    assert claim.evidence.keywords
+    for name, value in claim.evidence.keywords.items():
+        assert value in known[name]
+
+
+def test_the_page_and_the_tables_say_the_same(tmp_path: Path) -> None:
+    put(tmp_path, "paper-dimensions", "exponents", [EXPONENT])
     csv, evidence, page = write_claims(tmp_path, tmp_path / "claims.csv", tmp_path / "claims.md")
     found = pd.read_csv(csv).set_index("claim").loc["Quality falls with the dimension"]
     assert (found["value"], found["interval"], found["verdict"]) == (0.5, "0.2 to 0.8", "replicated")

@@ -83,8 +83,11 @@ def test_worst_over_best_by_hand_with_lost_runs_as_infinitely_bad() -> None:
     half_lost = worst_over_best([[2.0, 2.0, 4.0], [8.0, math.nan, 7.0]])
     assert (half_lost.value, half_lost.high) == (4.0, math.inf)
     lost = worst_over_best([[2.0, 2.0, 4.0], [8.0, math.nan, math.nan]])
-    assert (lost.value, lost.worst, lost.high) == (math.inf, 1, math.inf)
-    assert math.isnan(worst_over_best([[math.nan], [math.nan]]).value)
+    assert (lost.value, lost.worst, lost.low, lost.high) == (math.inf, 1, 1.0, math.inf)
+    assert (lost.best_median, lost.worst_median) == (2.0, math.inf)
+    gone = worst_over_best([[2.0, 2.0], [math.nan, math.nan], [3.0, 3.0]])
+    assert (gone.value, gone.low, gone.high) == (math.inf, math.inf, math.inf)
+    assert worst_over_best([[math.nan], [math.nan]]).value == math.inf
     alone = worst_over_best([[2.0], [3.0]])
     assert alone.value == 1.5
     assert math.isnan(alone.low)
@@ -168,6 +171,23 @@ def test_tables_say_medians_ranges_and_losses_of_every_setting(
     assert sensitivity.loc[("ring8", "Fisher", SWEEPS[4].name, "primary"), "n_lost"] == 2
     assert math.isinf(sensitivity.loc[("ring8", "Fisher", SWEEPS[4].name, "primary"), "high"])
     assert ("squiggle", "KL", "step size", "mode_tv") not in sensitivity.index
+    assert steps["worst_ratio"] / steps["best_ratio"] == pytest.approx(steps["worst_over_best"])
+
+
+def test_ratios_below_the_floor_missing_runs_and_settings_without_a_run_do_not_look_robust_or_sensitive() -> None:
+    plan, metrics, _ = synthetic(seeds=2)
+    sweeps = sweep_runs(plan)
+    metrics.loc[metrics["sampler"] == "KL", ["value", "ratio"]] = 0.01  # the centre of all sweeps, better than exact
+    metrics.loc[metrics["sampler"] == "DFT step 4e-3", ["status", "value", "ratio"]] = "failed", math.nan, math.nan
+    metrics.loc[metrics["sampler"] == "Fisher step 4e-3", ["status", "value", "ratio"]] = "missing", math.nan, math.nan
+    table = sensitivity_table(metrics, sweeps)
+    table = table[(table["sweep"] == "step size") & (table["metric"] == "primary")].set_index(["target", "method"])
+    assert table.loc[("ring8", "KL"), "best_ratio"] == 1.0
+    gone = table.loc[("ring8", "DFT")]
+    assert (gone["n_runs"], gone["n_lost"], gone["worst"]) == (10, 2, "0.004")
+    assert (gone["worst_over_best"], gone["low"], gone["high"]) == (math.inf,) * 3
+    kept = table.loc[("ring8", "Fisher")]
+    assert (kept["n_settings"], kept["n_runs"], kept["n_lost"]) == (4, 8, 0)
 
 
 @pytest.mark.parametrize(("scale", "seeds"), [("small", 2), ("full", 5)])

@@ -43,7 +43,8 @@ def write_tables(store: Path, results: Results, to: Path) -> None:
     """Write dimensions.csv and exponents.csv into ``to``."""
     runs = run_table(results.plan.runs, results.metrics, results.costs)
     known = [name for name in FITTED if name in runs]
-    tables = {"dimensions": dimensions_table(runs, results.metrics), "exponents": exponents_table(runs, known)}
+    were_run = runs[runs["status"] != "missing"]
+    tables = {"dimensions": dimensions_table(runs, results.metrics), "exponents": exponents_table(were_run, known)}
     for name, table in tables.items():
         write_csv(to / f"{name}.csv", table)
 

@@ -10,6 +10,7 @@ import pandas as pd
 from .evidence import Evidence, counts, summary, verdict
 
 COLUMNS = ["claim", "source", "experiment", "value", "interval", "verdict", "note"]
+TEXTS = ("reason", "dims", "lost_dims")  # columns that pandas may take for numbers, and empty cells for nan
 INTRODUCTION = """\
 # Claims, and what we measured
 
@@ -18,15 +19,17 @@ All rows are our implementation with our settings, since those of the papers are
 
 A value supports its claim if its 95% interval lies above the threshold, speaks against it if the interval lies below,
 and is open otherwise. All support: **replicated**. More support than speak against it: **partly**. As many or more
-speak against it: **not replicated**. All are open, or nothing was measured: **not testable** by these runs. Of several
-values the ledger shows the median and the range, and the note counts them: without any effect one value in forty
-supports by chance, and one in forty speaks against. What the papers left out may decide: a claim that fails here failed
-with our settings.
+speak against it: **not replicated**. Otherwise, or where nothing was measured: **not testable** by these runs. Without
+any effect one value in forty supports by chance, and one in forty speaks against, so **partly** and **not replicated**
+take more of them than chance brings in one ledger out of twenty. Of several values the ledger shows the median and the
+range, and the note counts them. A run of the claimed method that failed or diverged counts against it (-inf or 0).
+Settings of our samplers were chosen on targets marked (development). What the papers left out may decide: a claim that
+fails here failed with our settings.
 """
 
 
 class Tables:
-    """The CSVs of the experiments' folders.
+    """The CSVs of the experiments' folders, where development targets are marked as such.
 
     Args:
         folder: with one folder per suite.
@@ -38,13 +41,27 @@ class Tables:
 
     def get(self, suite: str, name: str) -> pd.DataFrame | None:
         """One of them; None where the experiment was not run."""
-        path = self.folder / suite / f"{name}.csv"
         if (suite, name) not in self._read:
-            if not path.is_file():
+            table = self._file(suite, name)
+            if table is None:
                 return None
-            table = pd.read_csv(path, dtype={"reason": str})
-            self._read[suite, name] = table.fillna({"reason": ""}) if "reason" in table else table
+            if "target" in table:
+                table["target"] = table["target"].replace(self._marked(suite))
+            self._read[suite, name] = table
         return self._read[suite, name]
+
+    def _file(self, suite: str, name: str) -> pd.DataFrame | None:
+        path = self.folder / suite / f"{name}.csv"
+        if not path.is_file():
+            return None
+        table = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str))
+        return table.fillna({name: "" for name in TEXTS if name in table})
+
+    def _marked(self, suite: str) -> dict[str, str]:
+        """Development targets of a suite, and what the ledger calls them."""
+        board = self._file(suite, "leaderboard")
+        chosen_on = [] if board is None else board.loc[board["development"].astype(bool), "target"].unique()
+        return {target: f"{target} (development)" for target in chosen_on}
 
 
 @dataclass(frozen=True)

@@ -55,14 +55,13 @@ TABLES: dict[str, Table] = {
             count("n_lost", "Runs without a value; they count as infinitely bad"),
             text("best", "Setting with the least median over its runs"),
             text("worst", "Setting with the largest median over its runs"),
-            Column(
-                "worst_over_best",
-                "Ratio of these medians; inf where half of the runs of worst are lost or more, empty where of best too",
-            ),
+            Column("best_ratio", "Median over the runs of best, where ratios below the floor count as the floor"),
+            Column("worst_ratio", "The same of worst; inf where half of its runs are lost or more"),
+            Column("worst_over_best", "Ratio of these medians; inf where the larger is infinite"),
             Column(
                 "low",
                 "Lower end of its simultaneous 95% interval over all pairs of settings (Tukey and Kramer), of those "
-                "without lost runs; empty where these are fewer than two, or have a single run each",
+                "without lost runs; inf where all runs of a setting are lost, empty where settings have one run each",
             ),
             Column("high", "Upper end of that interval; inf where a run is lost"),
         ),

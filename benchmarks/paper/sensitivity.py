@@ -27,10 +27,12 @@ class Spread:
     """The worst setting over the best.
 
     Attributes:
-        value: ratio of the largest to the least median over runs; a lost run counts as infinitely bad. Nan where that
-            leaves no median finite.
-        low, high: simultaneous confidence interval; nan where no setting has two runs.
+        value: ratio of the largest to the least median over runs; a lost run counts as infinitely bad. Infinite where
+            that leaves no median finite.
+        low, high: simultaneous confidence interval; nan where no setting has two runs. Both infinite where all runs of
+            a setting were lost.
         best, worst: places of these settings.
+        best_median, worst_median: of their values.
     """
 
     value: float
@@ -38,6 +40,8 @@ class Spread:
     high: float
     best: int
     worst: int
+    best_median: float
+    worst_median: float
 
 
 def worst_over_best(settings: Sequence[npt.ArrayLike], level: float = LEVEL) -> Spread:
@@ -61,11 +65,13 @@ def worst_over_best(settings: Sequence[npt.ArrayLike], level: float = LEVEL) -> 
     values = [np.asarray(setting, dtype=float) for setting in settings]
     medians = np.array([np.median(np.where(np.isfinite(v), v, np.inf)) for v in values])
     best, worst = int(medians.argmin()), int(medians.argmax())
-    with np.errstate(invalid="ignore"):
-        ratio = float(medians[worst] / medians[best])
+    ratio = float(medians[worst] / medians[best]) if np.isfinite(medians[best]) else math.inf
     whole = [np.log(v) for v in values if np.isfinite(v).all()]
     low, high = _gap(whole, level)
-    return Spread(ratio, low, high if len(whole) == len(values) else math.inf, best, worst)
+    if len(whole) < len(values):
+        is_gone = any(not np.isfinite(v).any() for v in values)
+        low, high = math.inf if is_gone else 1.0 if math.isnan(low) else low, math.inf
+    return Spread(ratio, low, high, best, worst, float(medians[best]), float(medians[worst]))
 
 
 def _gap(logs: list[Array], level: float) -> tuple[float, float]:
@@ -96,19 +102,22 @@ def sensitivity_table(metrics: pd.DataFrame, sweeps: pd.DataFrame) -> pd.DataFra
         sweeps: of ``sweeps.sweep_runs``.
     Returns:
         One row each: method, sweep, target, metric (primary, sliced_w2, mode_tv: ratios to the floor), n_settings,
-        n_runs, n_lost (runs without a value), best, worst (settings), worst_over_best, low, high (95%). Sweeps of one
+        n_runs (that were run), n_lost (of these without a value), best, worst (settings), best_ratio, worst_ratio
+        (their medians; ratios below the floor count as the floor), worst_over_best, low, high (95%). Sweeps of one
         setting and metrics that the target does not offer are left out.
     """
     values = run_values(metrics)
+    values = values[values["status"] != "missing"]
     joined = sweeps.merge(values.reset_index(), on="run_id")
     rows = []
     for key, part in joined.groupby(["sweep", "target", "method"], sort=False):
         sweep, target, method = key
         settings = {str(name): cell for name, cell in part.groupby("setting", sort=False)}
         for name in JUDGED:
-            if len(settings) < 2 or name not in part or part[name].isna().all():
+            is_ok = part["status"] == "ok"
+            if len(settings) < 2 or name not in part or (is_ok.any() and part.loc[is_ok, name].isna().all()):
                 continue
-            spread = worst_over_best([cell[name].to_numpy(dtype=float) for cell in settings.values()])
+            spread = worst_over_best([cell[name].clip(lower=1.0).to_numpy(dtype=float) for cell in settings.values()])
             names = list(settings)
             rows.append(
                 {
@@ -121,6 +130,8 @@ def sensitivity_table(metrics: pd.DataFrame, sweeps: pd.DataFrame) -> pd.DataFra
                     "n_lost": int(part[name].isna().sum()),
                     "best": names[spread.best],
                     "worst": names[spread.worst],
+                    "best_ratio": spread.best_median,
+                    "worst_ratio": spread.worst_median,
                     "worst_over_best": spread.value,
                     "low": spread.low,
                     "high": spread.high,
