@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from samplerbench.benchmarks.costs import COSTS
-from samplerbench.benchmarks.paper.equal_steps import COLUMNS, equal_steps_table
+from samplerbench.benchmarks.paper.equal_steps import COLUMNS, OUTCOME, equal_steps_table, outcome_table
 from samplerbench.benchmarks.paper.quality import Rows, qualities, step_curves
 from samplerbench.benchmarks.paper.rivals import against_rivals
 from samplerbench.benchmarks.plan import make_plan, parse_suite
@@ -103,6 +103,17 @@ def test_chains_at_the_floor_are_as_good_as_anything() -> None:
     assert row["k_high"] == math.inf
     always = table_of({**RATIOS, "net": 0.9, "m1": 1.05, "m10": 1.05, "m100": 1.05}, spread=0.001)
     assert (always["k"], always["at_floor_from"], always["censored"]) == (0, 1, "below")
+
+
+def test_the_outcome_is_one_row_per_law_and_sampler_by_the_first_metric_that_the_law_has() -> None:
+    quality = qualities(metrics_of(RATIOS), ["sliced_w2", "bare"])
+    table = equal_steps_table(quality, costs_of(), ROWS, ["net"])
+    other = table[table["metric"] == "bare"].assign(target="without floor")
+    whole = pd.concat([table, table.assign(chain="ULA"), other])
+    outcome = outcome_table(whole, ["sliced_w2", "bare"])
+    assert list(outcome.columns) == ["target", "sampler", "metric", *OUTCOME]
+    assert outcome[["target", "metric"]].to_numpy().tolist() == [["t", "sliced_w2"], ["without floor", "bare"]]
+    assert outcome.loc[0, "k"] == table.loc[table["metric"] == "sliced_w2", "k"].item()
 
 
 def test_runs_without_a_value_are_left_out_and_said() -> None:

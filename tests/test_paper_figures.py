@@ -90,6 +90,11 @@ def test_coverage_has_a_dot_per_seed_on_targets_of_many_modes() -> None:
     assert [text.get_text() for text in found.texts] == ["no value"]
     assert [label.get_text() for label in found.get_yticklabels()] == ["DFT", "KL", "lost"]
     assert np.asarray(weights.get_lines()[-1].get_xdata())[0] == 0.05
+    metrics = metrics_of_modes(3)
+    metrics.loc[(metrics["sampler"] == "KL") & (metrics["seed"] == 1), "value"] = math.nan
+    partly = plane.modes_figure(metrics)
+    assert partly is not None
+    assert [text.get_text() for text in partly.axes[0].texts] == ["2 of 3 seeds", "no value"]
     assert plane.modes_figure(metrics_of_modes(1).query("target == 'two'")) is None
     assert plane.modes_figure(metrics_of_modes(1).query("metric == 'mode_tv'")) is None
 

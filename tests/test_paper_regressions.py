@@ -80,6 +80,8 @@ def test_a_row_without_values_says_so_in_every_panel() -> None:
     nothing = table.assign(mean=table["mean"].where(table["sampler"] != "B"))[list(COLUMNS)]
     figure = predictive_figure("t", nothing)
     assert [text.get_text() for axis in figure.axes for text in axis.texts].count("no value") == 6  # B, and A in two
+    partly = predictive_figure("t", table.assign(n_ok=table["n_seeds"] - 1))
+    assert {text.get_text() for axis in partly.axes for text in axis.texts} == {"no value", "1 of 2 seeds"}
 
 
 def test_training_budgets_of_the_suite_agree() -> None:

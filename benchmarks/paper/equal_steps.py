@@ -20,6 +20,10 @@ COLUMNS = (
     "equivalents_per_draw_chain", "break_even_equivalents", "break_even_equivalents_low",
     "break_even_equivalents_high", "break_even_seconds", "break_even_seconds_low", "break_even_seconds_high", "reason",
 )  # fmt: skip
+OUTCOME = (
+    "n_seeds", "k", "k_low", "k_high", "censored", "microseconds_ratio", "microseconds_ratio_low",
+    "microseconds_ratio_high", "reason",
+)  # fmt: skip
 
 
 def equal_steps_table(quality: pd.DataFrame, costs: pd.DataFrame, rows: Rows, one_pass: Sequence[str]) -> pd.DataFrame:
@@ -55,6 +59,23 @@ def equal_steps_table(quality: pd.DataFrame, costs: pd.DataFrame, rows: Rows, on
                     found = _against(values, at_floor, own, sampler, ladder)
                     table.append({"target": target, "metric": metric, "sampler": sampler, "chain": chain, **found})
     return pd.DataFrame(table, columns=list(COLUMNS))
+
+
+def outcome_table(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
+    """One number per law and one-pass sampler: the steps of MALA that its pass is worth, and the ratio of times there.
+
+    MALA stands for both kinds of chains, since its law is right in the end whatever its step size.
+
+    Args:
+        table: of ``equal_steps_table``.
+        metrics: what a law is judged by, the first of these that it has.
+    Returns:
+        target, sampler, metric, and of ``equal_steps_table`` the columns of OUTCOME.
+    """
+    own = table[(table["chain"] == "MALA") & table["metric"].isin(metrics)]
+    place = own["metric"].map({name: number for number, name in enumerate(metrics)})
+    best = own.assign(place=place).groupby(["target", "sampler"], sort=False)["place"].transform("min")
+    return own.loc[place == best, ["target", "sampler", "metric", *OUTCOME]].reset_index(drop=True)
 
 
 def _against(

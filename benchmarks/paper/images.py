@@ -25,8 +25,8 @@ from ..panels import first_draws
 from ..store import Store, write_csv
 from ..train_images import NOISE_SD, noisy_splits
 from ..truth import TruthSource
-from .equal_steps import equal_steps_table
-from .quality import Rows, qualities, step_curves
+from .equal_steps import equal_steps_table, outcome_table
+from .quality import PRIMARY_RATIO, Rows, qualities, step_curves
 from .rivals import against_rivals
 from .shipped import Cells, draws_to_ship, read_panels, write_panels
 from .step_figures import steps_figure, time_figure
@@ -34,6 +34,7 @@ from .step_figures import steps_figure, time_figure
 Array = npt.NDArray[np.float64]
 METRICS = ("primary", "sliced_w2", "frechet", "class_tv")  # of which less is better; of laws with exact draws
 REAL = "frechet_real"
+OUTCOME_BY = (PRIMARY_RATIO, REAL)  # of laws with exact draws, and of others
 ONE_PASS = ("dft", "fisher", "kl", "dft_plus")
 LEVELS = ("DFT", "Fisher", "KL", "DFT+")
 LONG = ("MALA long", "ULA long", "SMC short")
@@ -44,15 +45,17 @@ HELD_OUT, EXACT = "real images", "exact draws"
 
 
 def write_tables(store: Path, results: Results, to: Path) -> None:
-    """Write images.csv, step_curves.csv, equal_steps.csv, rivals.csv and panels.npz into ``to``."""
+    """Write images.csv, step_curves.csv, equal_steps.csv, outcome.csv, rivals.csv and panels.npz into ``to``."""
     rows, runs = Rows.of(results.plan.runs), results.plan.runs
     one_pass = list(dict.fromkeys(run.sampler_label for run in runs if run.sampler in ONE_PASS))
     images = real_images_table(store, results)
     quality = pd.concat([qualities(results.metrics, METRICS), _against_real(images, results)], ignore_index=True)
+    equal_steps = equal_steps_table(quality, results.costs, rows, one_pass)
     tables = {
         "images": images,
         "step_curves": step_curves(quality, results.costs, rows),
-        "equal_steps": equal_steps_table(quality, results.costs, rows, one_pass),
+        "equal_steps": equal_steps,
+        "outcome": outcome_table(equal_steps, OUTCOME_BY),
         "rivals": against_rivals(results.metrics, results.costs, rows, one_pass),
     }
     for name, table in tables.items():

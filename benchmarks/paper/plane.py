@@ -68,6 +68,8 @@ def write_figures(folder: Path) -> list[Path]:
 def modes_figure(metrics: pd.DataFrame) -> Figure | None:
     """Share of the modes that were found and total variation of their weights, every seed a dot, a column per target.
 
+    Where seeds have no value it says how many have one.
+
     Args:
         metrics: as ``evaluate_store`` returns it.
     Returns:
@@ -85,6 +87,7 @@ def modes_figure(metrics: pd.DataFrame) -> Figure | None:
     size = (2.0 * len(targets) + 1.5, 2 * (0.17 * len(samplers) + 0.6) + 0.5)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(2, len(targets), sharey=True, sharex="row", squeeze=False)
+    n_seeds = metrics["seed"].nunique()
     floors = metrics[metrics["metric"] == "mode_tv"].groupby("target")["floor"].max()
     place = {name: len(samplers) - 1 - index for index, name in enumerate(samplers)}
     for column, target in enumerate(targets):
@@ -98,8 +101,10 @@ def modes_figure(metrics: pd.DataFrame) -> Figure | None:
             axis.tick_params(axis="y", labelsize=7, length=0)
             axis.grid(axis="y", color="0.92", lw=0.7)
             axis.set(xlim=(0, 1), xticks=(0, 0.5, 1), ylim=(-0.7, len(samplers) - 0.3))
-            for name in sorted(set(samplers) - set(part["sampler"])):
-                axis.text(0.02, place[name], "no value", fontsize=6, va="center", color="0.4")
+            for name, n_known in part.groupby("sampler").size().reindex(samplers, fill_value=0).items():
+                if n_known < n_seeds:
+                    what = f"{n_known} of {n_seeds} seeds" if n_known else "no value"
+                    axis.text(0.02, place[str(name)] + 0.15, what, fontsize=6, va="center", color="0.4")
         axes[0, column].set_title(f"{target}: {asked[target]:g} modes")
         axes[0, column].set_xlabel("share of modes found")
         axes[1, column].set_xlabel("mode TV")

@@ -87,6 +87,8 @@ def predictive_table(metrics: pd.DataFrame, references: pd.DataFrame) -> pd.Data
 def predictive_figure(target: str, table: pd.DataFrame) -> Figure:
     """A panel per metric, a line per sampler: mean and 95% interval over seeds; dashed what reference draws reach.
 
+    Where seeds have no value it says how many have one.
+
     Args:
         target: its label.
         table: rows of ``predictive_table`` of that target.
@@ -107,10 +109,10 @@ def predictive_figure(target: str, table: pd.DataFrame) -> Figure:
 
 
 def _panel(axis: Axes, samplers: list[str], cells: pd.DataFrame) -> None:
-    table = cells.reset_index()[["sampler", "mean", "low", "high"]].to_numpy().tolist()
+    table = cells.reset_index()[["sampler", "mean", "low", "high", "n_ok", "n_seeds"]].to_numpy().tolist()
     known = {name: numbers for name, *numbers in table}
     for place, sampler in enumerate(samplers):
-        mean, low, high = known.get(sampler, (math.nan, math.nan, math.nan))
+        mean, low, high, n_ok, n_seeds = known.get(sampler, (math.nan, math.nan, math.nan, 0, 0))
         if math.isnan(mean):
             axis.text(
                 0.5, place, "no value", transform=axis.get_yaxis_transform(), ha="center", va="center", color="0.4"
@@ -119,6 +121,11 @@ def _panel(axis: Axes, samplers: list[str], cells: pd.DataFrame) -> None:
         if not math.isnan(low):
             axis.plot([low, high], [place, place], color=style(0)["color"], linewidth=1)
         axis.plot(mean, place, **style(0))
+        if n_ok < n_seeds:
+            axis.text(
+                0.99, place, f"{n_ok} of {n_seeds} seeds", transform=axis.get_yaxis_transform(),
+                ha="right", va="center", color="0.4", fontsize=7,
+            )  # fmt: skip
     line = float(cells["reference"].fillna(cells["floor"]).max())
     if not math.isnan(line):
         axis.axvline(line, color="0.4", linestyle="--", linewidth=1)

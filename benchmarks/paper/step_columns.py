@@ -1,4 +1,4 @@
-"""What the columns of the CSVs of chains of many lengths mean: step_curves, equal_steps, rivals and images."""
+"""What the columns of the CSVs of chains of many lengths mean: step_curves, equal_steps, outcome, rivals and images."""
 
 from ..column import OF_METRIC, Column, Table
 
@@ -31,6 +31,22 @@ def _rival(unit: str, per_draw: str) -> tuple[Column, ...]:
     )
 
 
+_K = (
+    Column(
+        "k",
+        "Steps at which the chain is as good as one pass; 0 is at most the smallest number that was run, inf "
+        "more than the largest", "steps",
+    ),
+    Column("k_low", "Lower end of its 95% interval by paired tests over seeds, 0 likewise", "steps"),
+    Column("k_high", "Upper end of its 95% interval by paired tests over seeds, inf likewise", "steps"),
+    Column("censored", "below or above where k is 0 or inf; then costs are bounds", kind="text"),
+)  # fmt: skip
+_RATIO = (
+    Column("microseconds_ratio", "Chain over one pass; geometric mean over seeds"),
+    Column("microseconds_ratio_low", "Lower end of its 95% t-interval at k_low; 0 where k_low is 0"),
+    Column("microseconds_ratio_high", "Upper end of its 95% t-interval at k_high; inf where k_high is inf"),
+)
+_WHY = Column("reason", "Why there is no k; empty if there is one", kind="text")
 TABLES: dict[str, Table] = {
     "step_curves": Table(
         "one metric of one sampler on one target, over all seeds",
@@ -61,29 +77,25 @@ TABLES: dict[str, Table] = {
             _TARGET, _METRIC, _ONE_PASS,
             Column("chain", "MALA or ULA, restarted for every draw", kind="text"),
             _SEEDS,
-            Column(
-                "k",
-                "Steps at which the chain is as good as one pass; 0 is at most the smallest number that was run, inf "
-                "more than the largest", "steps",
-            ),
-            Column("k_low", "Lower end of its 95% interval by paired tests over seeds, 0 likewise", "steps"),
-            Column("k_high", "Upper end of its 95% interval by paired tests over seeds, inf likewise", "steps"),
-            Column("censored", "below or above where k is 0 or inf; then costs are bounds", kind="text"),
+            *_K,
             Column("at_floor_from", "Steps from which on half of the chain's runs or more are at the floor", "steps"),
             Column("is_monotone", "Whether the chain's means fell all the way, without isotonic fit", kind="boolean"),
             Column("left_out", "Numbers of steps of which a run has no value", kind="text"),
             Column("k_costed", "Steps at which costs of the chain are taken: k within the range that was run", "steps"),
             Column("microseconds_per_draw_one_pass", "Mean over seeds", "µs"),
             Column("microseconds_per_draw_chain", "Mean over seeds, linear in steps between those run", "µs"),
-            Column("microseconds_ratio", "Chain over one pass; geometric mean over seeds"),
-            Column("microseconds_ratio_low", "Lower end of its 95% t-interval at k_low; 0 where k_low is 0"),
-            Column("microseconds_ratio_high", "Upper end of its 95% t-interval at k_high; inf where k_high is inf"),
+            *_RATIO,
             Column("equivalents_per_draw_one_pass", "Mean over seeds", "gradient equivalents"),
             Column("equivalents_per_draw_chain", "Mean over seeds at k_costed", "gradient equivalents"),
             *_pays("break_even_equivalents", "that chain, in gradient equivalents"),
             *_pays("break_even_seconds", "that chain, in seconds"),
-            Column("reason", "Why there is no k; empty if there is one", kind="text"),
+            _WHY,
         ),
+    ),
+    "outcome": Table(
+        "one one-pass sampler on one law of images: the steps of MALA that its pass is worth",
+        ("target", "sampler"),
+        (_TARGET, _ONE_PASS, _METRIC, _SEEDS, *_K, *_RATIO, _WHY),
     ),
     "rivals": Table(
         "one one-pass sampler on one target, against chains that go on and SMC",
