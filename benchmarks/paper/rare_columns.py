@@ -105,7 +105,7 @@ TABLES: dict[str, Table] = {
                 f"first_hit_{WEIGHT}",
                 f"draws to the first hit, all draws where there is none; mean over seeds and {_TO_ONE_DIGIT}", "draws",
             ),
-            count(f"never_{WEIGHT}", f"seeds with draws but no hit, summed over {_TO_ONE_DIGIT}"),
+            count(f"never_{WEIGHT}", f"seeds with draws but no hit, summed over {_TO_ONE_DIGIT}; empty without draws"),
             Column(
                 f"detector_recall_{WEIGHT}",
                 f"recall of the detector, see detector.csv; mean over seeds and {_TO_ONE_DIGIT}",

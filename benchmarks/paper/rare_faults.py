@@ -110,11 +110,12 @@ def summary(
     Returns:
         target, sampler, n_seeds, n_ok; rarest_found, the weight of the rarest mode with at least 5 draws in every seed
         (empty if none); for the faults of weight W (to one digit) first_hit_W (draws to the first hit, mean over seeds,
-        those without any counting as n), never_W (seeds without any) and detector_recall_W; outside_share (of all draws
-        outside every mode, the wrong alarms) and outside_exact; weight_error (rare_weight_error, mean over seeds) and
-        its ratio to the floor of exact draws; false_alarm_rate of the detector; gradient_equivalents and seconds of fit
-        and draw; cheapest_as_good, of the other classic rows of no worse weight_error (``rivals.no_worse``) the one of
-        fewest gradient equivalents (none: empty), and cost_ratio, own gradient equivalents over its.
+        those without any counting as n), never_W (seeds without any; empty where none has draws) and detector_recall_W;
+        outside_share (of all draws outside every mode, the wrong alarms) and outside_exact; weight_error
+        (rare_weight_error, mean over seeds) and its ratio to the floor of exact draws; false_alarm_rate of the
+        detector; gradient_equivalents and seconds of fit and draw; cheapest_as_good, of the other classic rows of no
+        worse weight_error (``rivals.no_worse``) the one of fewest gradient equivalents (none: empty), and cost_ratio,
+        own gradient equivalents over its.
     """
     weight_errors = metrics[metrics["metric"] == "rare_weight_error"]
     errors = weight_errors.groupby(CELL)[["value", "ratio"]].mean().to_dict("index")
@@ -131,7 +132,7 @@ def summary(
         by_weight = by_weight[by_weight["mode"] != by_weight["mode"].iloc[0]]
         for name, of_weight in by_weight.groupby(by_weight["weight"].map(weight_text), sort=False):
             row[f"first_hit_{name}"] = of_weight["first_hit"].mean()
-            row[f"never_{name}"] = int(of_weight["censored"].sum())
+            row[f"never_{name}"] = of_weight["censored"].astype(float).sum(min_count=1)
             row[f"detector_recall_{name}"] = detected.get((*cell, name), math.nan)
         of_run = told.get_group(cell)
         row["outside_share"] = (outside["hits"] / outside["n_draws"]).mean()
@@ -140,7 +141,9 @@ def summary(
         row |= {"weight_error": known.get("value", math.nan), "weight_error_ratio": known.get("ratio", math.nan)}
         row |= {name: of_run[name].mean() for name in ("false_alarm_rate", "gradient_equivalents", "seconds")}
         rows.append(row)
-    return with_cheapest(pd.DataFrame(rows), weight_errors, classic)
+    table = pd.DataFrame(rows)
+    counts = [name for name in table if str(name).startswith("never_")]
+    return with_cheapest(table.astype(dict.fromkeys(counts, "Int64")), weight_errors, classic)
 
 
 def with_cheapest(table: pd.DataFrame, errors: pd.DataFrame, classic: set[str]) -> pd.DataFrame:
