@@ -1,16 +1,15 @@
 """What the columns of the CSVs of chains of many lengths mean: step_curves, equal_steps, outcome, rivals and images."""
 
-from ..column import OF_METRIC, Column, Table
+from ..column import OF_METRIC, Column, Table, count, text
+from ..columns import SAMPLER, TARGET
 
-_TARGET = Column("target", "Label of the target; provenance.json gives its registered name and version", kind="text")
 _METRIC = Column(
     "metric",
     "What is measured: a metric, primary (the worse ratio of sliced_w2 and mode_tv) or frechet_real (see images.csv)",
     kind="text",
 )
-_ROW = Column("sampler", "Label of the row; provenance.json gives its whole configuration", kind="text")
-_ONE_PASS = Column("sampler", "Label of the one-pass row that chains are held against", kind="text")
-_SEEDS = Column("n_seeds", "Seeds that were planned", kind="integer")
+_ONE_PASS = text("sampler", "Label of the one-pass row that chains are held against")
+_SEEDS = count("n_seeds", "Seeds that were planned")
 
 
 def _pays(name: str, against: str) -> tuple[Column, ...]:
@@ -39,24 +38,24 @@ _K = (
     ),
     Column("k_low", "Lower end of its 95% interval by paired tests over seeds, 0 likewise", "steps"),
     Column("k_high", "Upper end of its 95% interval by paired tests over seeds, inf likewise", "steps"),
-    Column("censored", "below or above where k is 0 or inf; then costs are bounds", kind="text"),
+    text("censored", "below or above where k is 0 or inf; then costs are bounds"),
 )  # fmt: skip
 _RATIO = (
     Column("microseconds_ratio", "Chain over one pass; geometric mean over seeds"),
     Column("microseconds_ratio_low", "Lower end of its 95% t-interval at k_low; 0 where k_low is 0"),
     Column("microseconds_ratio_high", "Upper end of its 95% t-interval at k_high; inf where k_high is inf"),
 )
-_WHY = Column("reason", "Why there is no k; empty if there is one", kind="text")
+_WHY = text("reason", "Why there is no k; empty if there is one")
 TABLES: dict[str, Table] = {
     "step_curves": Table(
         "one metric of one sampler on one target, over all seeds",
         ("target", "metric", "sampler"),
         (
-            _TARGET, _METRIC, _ROW,
-            Column("chain", "MALA or ULA, of rows whose every draw is the end of a chain of its own", kind="text"),
-            Column("n_steps", "Steps of such a chain", kind="integer"),
+            TARGET, _METRIC, SAMPLER,
+            text("chain", "MALA or ULA, of rows whose every draw is the end of a chain of its own"),
+            count("n_steps", "Steps of such a chain"),
             _SEEDS,
-            Column("n_ok", "Seeds with a value", kind="integer"),
+            count("n_ok", "Seeds with a value"),
             Column(
                 "quality",
                 "Geometric mean over seeds of the ratio to the floor, at least 1, or without a floor of the value; "
@@ -74,13 +73,13 @@ TABLES: dict[str, Table] = {
         "one metric of one one-pass sampler against one kind of chain on one target",
         ("target", "metric", "sampler", "chain"),
         (
-            _TARGET, _METRIC, _ONE_PASS,
-            Column("chain", "MALA or ULA, restarted for every draw", kind="text"),
+            TARGET, _METRIC, _ONE_PASS,
+            text("chain", "MALA or ULA, restarted for every draw"),
             _SEEDS,
             *_K,
             Column("at_floor_from", "Steps from which on half of the chain's runs or more are at the floor", "steps"),
             Column("is_monotone", "Whether the chain's means fell all the way, without isotonic fit", kind="boolean"),
-            Column("left_out", "Numbers of steps of which a run has no value", kind="text"),
+            text("left_out", "Numbers of steps of which a run has no value"),
             Column("k_costed", "Steps at which costs of the chain are taken: k within the range that was run", "steps"),
             Column("microseconds_per_draw_one_pass", "Mean over seeds", "µs"),
             Column("microseconds_per_draw_chain", "Mean over seeds, linear in steps between those run", "µs"),
@@ -95,20 +94,20 @@ TABLES: dict[str, Table] = {
     "outcome": Table(
         "one one-pass sampler on one law of images: the steps of MALA that its pass is worth",
         ("target", "sampler"),
-        (_TARGET, _ONE_PASS, _METRIC, _SEEDS, *_K, *_RATIO, _WHY),
+        (TARGET, _ONE_PASS, _METRIC, _SEEDS, *_K, *_RATIO, _WHY),
     ),
     "rivals": Table(
         "one one-pass sampler on one target, against chains that go on and SMC",
         ("target", "sampler"),
-        (_TARGET, _ONE_PASS, *_rival("equivalents", "gradient equivalents"), *_rival("seconds", "µs")),
+        (TARGET, _ONE_PASS, *_rival("equivalents", "gradient equivalents"), *_rival("seconds", "µs")),
     ),
     "images": Table(
         "the draws of one run, or the real images that were held out, as the classifier sees them",
         ("target", "sampler", "seed"),
         (
-            _TARGET, _ROW,
-            Column("seed", "Seed of the run; empty for the real images", kind="integer"),
-            Column("status", "How the run ended, see metrics.csv", kind="text"),
+            TARGET, SAMPLER,
+            count("seed", "Seed of the run; empty for the real images"),
+            text("status", "How the run ended, see metrics.csv"),
             Column(
                 "frechet_real",
                 "Frechet distance of features to the real images of the training split, with their noise",
@@ -116,7 +115,7 @@ TABLES: dict[str, Table] = {
             ),
             Column("class_tv_real", "Total variation between the shares of classes there and here"),
             Column("mean_confidence", "Mean probability of the likeliest class"),
-            Column("reason", "Why there is no value; empty if there is one", kind="text"),
+            text("reason", "Why there is no value; empty if there is one"),
         ),
     ),
 }  # fmt: skip

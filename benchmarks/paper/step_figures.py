@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..look import ratio_axis, set_title, style
+from .marks import mark_lost
 
 CHAINS = ("MALA", "ULA")  # the first two looks
 PER_ROW = 4
@@ -139,12 +140,7 @@ def _label(axis: Axes, y_label: str | Mapping[str, str], target: str, place: int
 def _line(axis: Axes, ladder: pd.DataFrame, x: str, look: dict[str, Any]) -> None:
     axis.plot(ladder[x], ladder["quality"], ms=4.5, lw=1.2, zorder=3, **look)
     axis.vlines(ladder[x], ladder["low"], ladder["high"], color=look["color"], lw=0.9, alpha=0.6, zorder=2)
-    lost = ladder[ladder["quality"].isna() & ladder[x].notna()]
-    if len(lost):
-        axis.plot(
-            lost[x], [0.97] * len(lost), "x", ms=5, color=look["color"], transform=axis.get_xaxis_transform(),
-            clip_on=False,
-        )  # fmt: skip
+    mark_lost(axis, ladder.loc[ladder["quality"].isna() & ladder[x].notna(), x], look["color"])
 
 
 def _level(axis: Axes, row: pd.Series, ends: tuple[float, float], share: float, look: dict[str, Any]) -> None:
