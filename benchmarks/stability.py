@@ -16,9 +16,11 @@ from matplotlib.figure import Figure
 
 from .evaluate import evaluate_store
 from .look import LOOK, save
+from .ranks import UNRANKED
 from .store import Store, write_csv
 
 SETTING = ["target", "sampler", "start_scale", "noise"]
+KEPT = (*SETTING, "n_runs", "share_finite")
 FINITE = ("ok", "budget")
 SHOWN = "sliced_w2"
 GOOD_TO_BAD = LinearSegmentedColormap.from_list("ratio", ["#FFFFFF", "#F3DCB0", "#E69F00", "#D55E00", "#7A3300"])
@@ -58,14 +60,15 @@ def stability_table(values: pd.DataFrame, of_runs: pd.DataFrame) -> pd.DataFrame
     for setting, cell in joined.groupby(SETTING, sort=False):
         status = cell.drop_duplicates("run_id")["status"]
         row: dict[str, object] = dict(zip(SETTING, setting, strict=True))
-        ended = status[status != "missing"]
+        ended = status[~status.isin(["missing", *UNRANKED])]
         row |= {"n_runs": len(ended), "share_finite": ended.isin(FINITE).mean()}
         for metric, of_metric in cell.groupby("metric", sort=False):
             found = of_metric["value"]
             row |= {f"{metric}_median": found.median(), f"{metric}_min": found.min(), f"{metric}_max": found.max()}
             row[f"{metric}_ratio"] = found.median() / of_metric["floor"].max()
         rows.append(row)
-    return pd.DataFrame(rows).dropna(axis="columns", how="all")
+    table = pd.DataFrame(rows)
+    return table.drop(columns=[name for name in table if name not in KEPT and table[name].isna().all()])
 
 
 def stability_figure(table: pd.DataFrame) -> Figure:

@@ -75,14 +75,20 @@ def test_what_cannot_be_fitted_is_named_or_unknown() -> None:
 
 
 def test_a_dimension_with_a_lost_run_is_left_out_and_named() -> None:
-    rows = [("f", dim, "s", dim**2.0 * (1 + 0.01 * seed), 0.0) for dim in DIMS for seed in range(3)]
-    runs = pd.DataFrame(rows, columns=["family", "dim", "sampler", "y", "zero"])
-    runs.loc[runs.index[-1], "y"] = np.nan
+    rows = [("f", dim, "s", "ok", dim**2.0 * (1 + 0.01 * seed), 0.0) for dim in DIMS for seed in range(3)]
+    runs = pd.DataFrame(rows, columns=["family", "dim", "sampler", "status", "y", "zero"])
+    runs.loc[runs.index[-1], ["status", "y"]] = "failed", np.nan
     runs.loc[runs.index[-2], "y"] = 1.0  # a survivor at 512 that would bend the line
     row = exponents_table(runs, ["y", "zero"]).iloc[0]
     assert row["exponent"] == pytest.approx(2.0, abs=0.01)
     assert (row["n_runs"], row["n_lost"], row["dims"], row["lost_dims"]) == (12, 1, "2 8 32 128", "512")
     assert len(exponents_table(runs, ["y", "zero"])) == 1
+    unknown = exponents_table(runs.assign(status="ok"), ["y"]).iloc[0]
+    assert (unknown["dims"], unknown["lost_dims"], unknown["n_lost"]) == ("2 8 32 128", "", 0)  # no floor: no loss
+    both = pd.concat([runs, runs.assign(sampler="gone", status="failed", y=np.nan, zero=np.nan)])
+    gone = exponents_table(both, ["y", "zero"]).set_index(["sampler", "quantity"]).loc[("gone", "y")]
+    assert (gone["dims"], gone["lost_dims"], gone["n_lost"]) == ("", "2 8 32 128 512", 15)
+    assert math.isnan(gone["exponent"])
 
 
 POWERS = {"DFT": 0.5, "Fisher": 0.7, "KL": 0.2, "DFT+": 0.1, "SMC": 0.3, "MALA long": 0.4, "HMC long": 0.25}

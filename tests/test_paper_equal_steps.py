@@ -96,6 +96,21 @@ def test_ends_beyond_the_steps_are_bounds() -> None:
     assert above["microseconds_ratio_low"] == pytest.approx(202)
 
 
+def test_time_ratios_hold_the_noise_of_timing() -> None:
+    """k is known exactly, times are not: of 400 tables 95% of the intervals hold the ratio."""
+    rng, quality = np.random.default_rng(3), qualities(metrics_of(RATIOS, spread=0.0), ["sliced_w2"])
+    costs, n_held = costs_of(), 0
+    k = 10 * 10**0.5
+    truth = (1 + k) / 0.5
+    for _ in range(400):
+        noisy = costs.assign(
+            microseconds_per_draw=costs["sampler"].map(PER_DRAW) * np.exp(0.1 * rng.standard_normal(len(costs)))
+        )
+        (row,) = equal_steps_table(quality, noisy, ROWS, ["net"]).to_dict("records")
+        n_held += row["microseconds_ratio_low"] < truth < row["microseconds_ratio_high"]
+    assert n_held / 400 == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / 400))
+
+
 def test_chains_at_the_floor_are_as_good_as_anything() -> None:
     """By chance the network is below the floor's median and the chains are just above it."""
     row = table_of({**RATIOS, "net": 0.9, "m100": 1.05}, spread=0.001)

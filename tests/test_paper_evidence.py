@@ -56,11 +56,11 @@ def frame(values: dict[str, list[float]], target: str = "t") -> pd.DataFrame:
 def test_differences_are_paired_by_seed_and_need_two() -> None:
     both = frame({"A": [1.0, 2.0, 4.0], "B": [0.5, 1.0, np.nan]})
     single = frame({"A": [1.0], "B": [2.0]}, target="u")
-    (found,) = paired_difference(pd.concat([both, single]), {}, "A", "B")
+    (found,) = paired_difference(pd.concat([both, single]), {}, "A", "B", are_counts=True)
     half = 12.7062 * 0.25  # of .5 and 1: t with one degree times the standard error
     assert (found.of, found.value) == ("t", 0.75)
     assert (found.low, found.high) == (pytest.approx(0.75 - half, rel=1e-4), pytest.approx(0.75 + half, rel=1e-4))
-    assert paired_difference(both, {}, "A", "absent") == []
+    assert paired_difference(both, {}, "A", "absent", are_counts=True) == []
 
 
 def test_a_claim_of_no_difference_is_called_replicated_at_the_level_at_most() -> None:
@@ -68,7 +68,8 @@ def test_a_claim_of_no_difference_is_called_replicated_at_the_level_at_most() ->
     for _ in range(n_trials):
         noise = generator.normal(size=(2, 5)).tolist()
         n_false += (
-            verdict(paired_difference(frame(dict(zip("AB", noise, strict=True))), {}, "A", "B"), 0) == "replicated"
+            verdict(paired_difference(frame(dict(zip("AB", noise, strict=True))), {}, "A", "B", are_counts=True), 0)
+            == "replicated"
         )
     assert n_false / n_trials == pytest.approx(0.025, abs=4 * math.sqrt(0.025 * 0.975 / n_trials))
 
@@ -80,7 +81,7 @@ def test_many_targets_without_a_difference_are_seldom_called_partly_or_not_repli
             frame(dict(zip("AB", generator.normal(size=(2, 5)).tolist(), strict=True)), target=str(k))
             for k in range(11)
         ]
-        verdicts.append(verdict(paired_difference(pd.concat(frames), {}, "A", "B"), 0))
+        verdicts.append(verdict(paired_difference(pd.concat(frames), {}, "A", "B", are_counts=True), 0))
     for name in ("partly", "not replicated"):  # two or more of eleven: 3%
         assert verdicts.count(name) / n_trials < 0.05 + 3 * math.sqrt(0.05 * 0.95 / n_trials)
     assert not beyond_chance(0, 0)
@@ -88,13 +89,35 @@ def test_many_targets_without_a_difference_are_seldom_called_partly_or_not_repli
 
 def test_runs_that_ended_without_a_result_are_losses_and_runs_that_never_began_are_not() -> None:
     values = frame({"A": [1.0, 2.0], "B": [1.0, np.nan], "C": [np.nan, np.nan], "D": [np.nan, 1.0]})
-    statuses = ["ok", "ok", "ok", "diverged", "missing", "not_installed", "over_budget", "ok"]
-    lost = losses(values.assign(status=statuses))
-    assert lost == {("t", "B"): "1 of 2 runs lost", ("t", "D"): "1 of 2 runs lost"}
-    assert paired_difference(values, lost, "B", "A") == [certain("t (B: 1 of 2 runs lost)", -math.inf)]
-    (found,) = paired_difference(values, lost, "A", "B")
+    statuses = ["ok", "ok", "ok", "diverged", "missing", "not_installed", "budget", "ok"]
+    metrics = values.assign(status=statuses, metric="m", reason="")
+    lost = losses(metrics)
+    assert lost == losses(metrics, "m") == {("t", "B"): 1, ("t", "D"): 1}
+    no_value = metrics.assign(status="ok")
+    assert losses(no_value) == {}
+    assert losses(no_value, "m") == {("t", "B"): 1, ("t", "C"): 2, ("t", "D"): 1}
+    assert losses(no_value.assign(value=np.nan), "m") == {}  # the target does not offer it
+    assert losses(no_value.assign(reason="needs modes"), "m") == {}
+    against = paired_difference(values, lost, "B", "A", are_counts=True)
+    assert against == [certain("t (B: 1 of 2 runs lost)", -math.inf)]
+    (found,) = paired_difference(values, lost, "A", "B", are_counts=True)
     assert (found.of, found.low) == ("t (B: 1 of 2 runs lost)", math.inf)
-    assert paired_difference(values, lost, "A", "C") == []
+    (both,) = paired_difference(values, lost, "B", "D", are_counts=True)
+    assert (both.low, both.high) == (-math.inf, math.inf)  # each lost one: who is better is open
+    assert math.isnan(both.value)
+    assert paired_difference(values, lost, "A", "C", are_counts=True) == []
+
+
+def test_losses_by_the_primary_ratio_are_those_of_ranks() -> None:
+    rows = [
+        {"target": target, "sampler": sampler, "seed": 0, "metric": "sliced_w2", "value": ratio, "ratio": ratio,
+         "status": status, "reason": ""}
+        for target, sampler, ratio, status in (
+            ("t", "A", 1.0, "ok"), ("t", "B", math.inf, "ok"), ("t", "C", math.nan, "killed"),
+            ("t", "D", math.nan, "missing"), ("bare", "A", math.nan, "ok"), ("bare", "B", math.nan, "failed"),
+        )
+    ]  # fmt: skip
+    assert losses(pd.DataFrame(rows), "primary") == {("t", "B"): 1, ("t", "C"): 1}
 
 
 def test_a_difference_of_shares_has_the_published_interval() -> None:
@@ -103,11 +126,14 @@ def test_a_difference_of_shares_has_the_published_interval() -> None:
 
 
 @pytest.mark.parametrize(("n_seeds", "half"), [(2, math.inf), (5, math.inf), (6, 0.0)])
-def test_equal_differences_of_few_seeds_say_nothing(n_seeds: int, half: float) -> None:
-    (found,) = paired_difference(frame({"A": [1.0] * n_seeds, "B": [0.875] * n_seeds}), {}, "A", "B")
-    assert (found.value, found.low, found.high) == (0.125, 0.125 - half, 0.125 + half)
-    (same,) = paired_difference(frame({"A": [1.0] * n_seeds, "B": [1.0] * n_seeds}), {}, "A", "B")
-    assert (same.low, same.high) == (0, 0)  # both have everything, or are at the floor
+def test_equal_differences_of_few_counts_say_nothing(n_seeds: int, half: float) -> None:
+    first, second = [0.925, 0.95, 0.9, 0.975, 0.9, 0.9][:n_seeds], [0.9, 0.925, 0.875, 0.95, 0.875, 0.875][:n_seeds]
+    (found,) = paired_difference(frame({"A": first, "B": second}), {}, "A", "B", are_counts=True)
+    assert (found.value, found.low, found.high) == pytest.approx((0.025, 0.025 - half, 0.025 + half))
+    (same,) = paired_difference(frame({"A": [1.0] * n_seeds, "B": [1.0] * n_seeds}), {}, "A", "B", are_counts=True)
+    assert (same.low, same.high) == (-half, half)
+    (floor,) = paired_difference(frame({"A": [0.0] * 2, "B": [0.0] * 2}), {}, "A", "B", are_counts=False)
+    assert (floor.low, floor.high) == (0, 0)  # both are at the floor of exact draws, which is no chance
 
 
 def test_a_share_has_the_exact_interval() -> None:
@@ -122,3 +148,6 @@ def test_a_summary_is_one_interval_or_a_range() -> None:
     assert summary([FOR]) == (2.0, "1.5 to 2.5")
     assert summary([FOR, AGAINST, OPEN]) == (1.1, "0.5 to 2 over 3")
     assert math.isnan(summary([])[0])
+    open_ = Evidence("both lost", math.nan, -math.inf, math.inf)
+    assert math.isnan(summary([open_])[0])
+    assert summary([FOR, open_]) == (2.0, "2 to 2 over 1")

@@ -253,7 +253,7 @@ def test_the_summary_is_one_row_per_sampler(columns_are_described: Callable[[str
             for seed in range(2)
         ]
     )
-    place = {"target": "t", "metric": "rare_weight_error"}
+    place = {"target": "t", "metric": "rare_weight_error", "status": "ok"}
     metrics = pd.DataFrame(
         [
             {**place, "sampler": sampler, "seed": seed, "value": value, "ratio": 2 * value}
@@ -279,21 +279,25 @@ def test_the_summary_is_one_row_per_sampler(columns_are_described: Callable[[str
 
 
 def test_the_cheapest_rival_is_whole_and_no_worse_beyond_noise() -> None:
-    rows = [("new", 0.5, 1e6), ("dear", 0.4, 9e6), ("worse", 0.8, 1e5), ("partly", 0.1, 1e4), ("fit", 0.501, 5e6)]
+    rows = [
+        ("new", 0.5, 1e6), ("new wide", 0.5, 1e6), ("dear", 0.4, 9e6), ("worse", 0.8, 1e5), ("partly", 0.1, 1e4),
+        ("fit", 0.501, 5e6), ("fit wide", 0.501, 1e5),
+    ]  # fmt: skip
     table = pd.DataFrame(rows, columns=["sampler", "weight_error", "gradient_equivalents"]).assign(target="t")
-    rng = np.random.default_rng(0)
+    rng, place = np.random.default_rng(0), {"target": "t", "status": "ok"}
     errors = pd.DataFrame(
         [
-            {"target": "t", "sampler": name, "seed": seed, "value": error + 0.02 * rng.standard_normal()}
+            {**place, "sampler": name, "seed": seed, "value": error + 0.02 * rng.standard_normal()}
             for name, error, _ in rows
             for seed in range(5)
         ]
     )
-    errors.loc[(errors["sampler"] == "partly") & (errors["seed"] == 0), "value"] = math.nan
-    classic = {"dear", "worse", "partly", "fit"}
+    errors.loc[(errors["sampler"] == "partly") & (errors["seed"] == 0), "status"] = "budget"
+    classic = {"dear", "worse", "partly", "fit", "fit wide"}
     found = with_cheapest(table, errors, classic).set_index("sampler")
     assert found.loc["new", "cheapest_as_good"] == "fit"  # larger on average, but within noise
     assert found.loc["new", "cost_ratio"] == pytest.approx(0.2)
+    assert found.loc["new wide", "cheapest_as_good"] == "fit wide"  # both are told where to look
     assert found.loc["partly", "cheapest_as_good"] == ""
     assert found.loc["worse", "cheapest_as_good"] == "fit"
     assert set(with_cheapest(table, errors[errors["seed"] < 4], classic)["cheapest_as_good"]) == {""}

@@ -88,6 +88,9 @@ def test_worst_over_best_by_hand_with_lost_runs_as_infinitely_bad() -> None:
     gone = worst_over_best([[2.0, 2.0], [math.nan, math.nan], [3.0, 3.0]])
     assert (gone.value, gone.low, gone.high) == (math.inf, math.inf, math.inf)
     assert worst_over_best([[math.nan], [math.nan]]).value == math.inf
+    below = worst_over_best([[0.1, 0.2, 0.3], [3.0, 4.0, 5.0]], least=1.0)
+    assert (below.value, below.best_median) == (4.0, 1.0)
+    assert worst_over_best([[1.0, 1e30], [1.0]]).high == math.inf
     alone = worst_over_best([[2.0], [3.0]])
     assert alone.value == 1.5
     assert math.isnan(alone.low)
@@ -95,7 +98,9 @@ def test_worst_over_best_by_hand_with_lost_runs_as_infinitely_bad() -> None:
         worst_over_best([[1.0]])
 
 
-@pytest.mark.parametrize("centres", [(0.0,) * 5, (0.0, 0.1, 0.2, 0.3, 1.0), (0.0, 0.0, 0.0, 1.0, 1.0)])
+@pytest.mark.parametrize(
+    "centres", [(0.0,) * 5, (0.0, 0.1, 0.2, 0.3, 1.0), (0.0, 0.0, 0.0, 1.0, 1.0), (-0.6, -0.6, -0.6, -0.6, 1.0)]
+)
 @pytest.mark.parametrize(
     ("seeds", "sds", "level"),
     [(5, (0.2,) * 5, 0.95), (2, (0.2,) * 5, 0.95), (5, (0.1, 0.1, 0.2, 0.2, 0.3), 0.92)],  # the last: unequal spreads
@@ -104,9 +109,9 @@ def test_the_interval_covers_the_range_of_the_centres_at_least_at_its_level(
     centres: tuple[float, ...], seeds: int, sds: tuple[float, ...], level: float
 ) -> None:
     rng, n = np.random.default_rng(seeds), 1_000
-    truth = math.exp(max(centres) - min(centres))
+    truth = math.exp(max(centres) - max(0.0, min(centres)))  # below the floor counts as the floor
     values = np.exp(np.array(centres)[:, None] + np.array(sds)[:, None] * rng.standard_normal((n, 5, seeds)))
-    spreads = [worst_over_best(list(one)) for one in values]
+    spreads = [worst_over_best(list(one), least=1.0 if min(centres) < 0 else 0.0) for one in values]
     covered = np.mean([spread.low <= truth <= spread.high for spread in spreads])
     assert covered > level - 3 * math.sqrt(level * (1 - level) / n)
 

@@ -1,18 +1,17 @@
 """What the tables of the experiments say of each kind of claim."""
 
 import math
-from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 
 from ..ranks import half_width
-from .evidence import Evidence, certain, difference_of_shares, evidence_in, losses, paired_difference, share
+from .evidence import Evidence, certain, difference_of_shares, evidence_in, losses, lost_of, paired_difference, share
 from .ledger import Tables
-from .quality import MANY_MODES, qualities
+from .quality import CHAIN, MANY_MODES, PRIMARY_RATIO, qualities
 
 USABLE = 10.0  # floors: a setting farther from the law is of no use; ours
-CHAIN = "MALA"  # chains of ULA are in the tables; two kinds of chain are not two pieces of evidence
+SETTING = ["target", "start_scale", "noise", "n_runs"]
 
 
 def more_modes(tables: Tables, one: str, other: str) -> list[Evidence]:
@@ -21,9 +20,20 @@ def more_modes(tables: Tables, one: str, other: str) -> list[Evidence]:
     if metrics is None:
         return []
     asked = metrics[metrics["metric"] == "modes_asked"].groupby("target")["value"].max()
-    many = asked[asked >= MANY_MODES].index
-    recall = metrics[metrics["target"].isin(many) & (metrics["metric"] == "mode_recall")]
-    return paired_difference(recall, losses(metrics), one, other)
+    of_many = metrics[metrics["target"].isin(asked[asked >= MANY_MODES].index)]
+    return _higher(of_many, "mode_recall", one, other)
+
+
+def higher(tables: Tables, metric: str, one: str, other: str) -> list[Evidence]:
+    """A held-out metric of which more is better, of one row less that of another, per regression."""
+    metrics = tables.get("paper-blr", "metrics")
+    return [] if metrics is None else _higher(metrics, metric, one, other)
+
+
+def _higher(metrics: pd.DataFrame, metric: str, one: str, other: str) -> list[Evidence]:
+    """Of metrics that count something."""
+    values = metrics[metrics["metric"] == metric]
+    return paired_difference(values, losses(metrics, metric), one, other, are_counts=True)
 
 
 def lower(tables: Tables, suite: str, metric: str, one: str, other: str) -> list[Evidence]:
@@ -32,38 +42,36 @@ def lower(tables: Tables, suite: str, metric: str, one: str, other: str) -> list
     if metrics is None:
         return []
     quality = qualities(metrics, [metric])
-    return paired_difference(quality.assign(value=-quality["quality"].astype(float)), losses(metrics), one, other)
-
-
-def no_worse(tables: Tables, metric: str, one: str, other: str) -> list[Evidence]:
-    """A held-out metric of which more is better, of one row less that of another, per regression."""
-    metrics = tables.get("paper-blr", "metrics")
-    return (
-        [] if metrics is None else paired_difference(metrics[metrics["metric"] == metric], losses(metrics), one, other)
-    )
+    values = quality.assign(value=-quality["quality"].astype(float))
+    return paired_difference(values, losses(metrics, metric), one, other, are_counts=False)
 
 
 def finite(tables: Tables, method: str) -> list[Evidence]:
     """Share of the runs over start scales, noise levels and seeds that end finite; method: its registered name."""
     stability = tables.get("paper-robustness", "stability")
-    n_finite, n_runs = _ended(stability, method)
-    return [] if stability is None or not n_runs else [share(_laws(stability), n_finite, n_runs)]
+    if stability is None:
+        return []
+    own = stability[(stability["sampler"] == method) & (stability["n_runs"] > 0)]
+    return [share(_laws(own), *_ended(own))] if len(own) else []
 
 
 def more_finite(tables: Tables, method: str, other: str) -> list[Evidence]:
-    """That share less that of another method."""
+    """That share less that of another method, over the settings in which both had as many runs."""
     stability = tables.get("paper-robustness", "stability")
-    ended = _ended(stability, method), _ended(stability, other)
-    known = stability is not None and all(n_runs for _, n_runs in ended)
-    return [difference_of_shares(_laws(stability), *ended)] if known else []
-
-
-def _ended(stability: pd.DataFrame | None, method: str) -> tuple[int, int]:
-    """How many runs ended finite, and of how many."""
     if stability is None:
-        return 0, 0
-    own = stability[stability["sampler"] == method]
-    return round(float((own["share_finite"] * own["n_runs"]).sum())), int(own["n_runs"].sum())
+        return []
+    known = stability[stability["n_runs"] > 0].set_index(SETTING)
+    one, rival = (known[known["sampler"] == name] for name in (method, other))
+    common = one.index.intersection(rival.index)
+    if common.empty:
+        return []
+    ended = [_ended(rows.loc[common].reset_index()) for rows in (one, rival)]
+    return [difference_of_shares(_laws(one.loc[common].reset_index()), *ended)]
+
+
+def _ended(settings: pd.DataFrame) -> tuple[int, int]:
+    """How many runs ended finite, and of how many."""
+    return round(float((settings["share_finite"] * settings["n_runs"]).sum())), int(settings["n_runs"].sum())
 
 
 def _laws(table: pd.DataFrame) -> str:
@@ -73,7 +81,8 @@ def _laws(table: pd.DataFrame) -> str:
 def insensitive(tables: Tables, sweep: str, method: str) -> list[Evidence]:
     """Best over worst setting of a sweep, by the primary ratio: near 1 where settings hardly matter.
 
-    Where even the best setting is far from the law nothing is said: what fails everywhere is not robust.
+    Where even the best setting is far from the law nothing is said, since what fails everywhere is not robust; a
+    setting of which all runs were lost counts against the method everywhere.
     """
     sensitivity = tables.get("paper-robustness", "sensitivity")
     if sensitivity is None:
@@ -84,37 +93,46 @@ def insensitive(tables: Tables, sweep: str, method: str) -> list[Evidence]:
     found = []
     for row in own.to_dict("records"):
         low, value, high = (1 / row[name] for name in ("high", "worst_over_best", "low"))
-        if row["best_ratio"] > USABLE:
+        if row["best_ratio"] > USABLE and not math.isinf(row["low"]):
             low, high = 0.0, math.inf
-        found.append(
-            Evidence(f"{row['target']} ({row['best_ratio']:.3g} to {row['worst_ratio']:.3g} floors)", value, low, high)
-        )
+        of = f"{row['target']} ({row['best_ratio']:.3g} to {row['worst_ratio']:.3g} floors)"
+        found.append(Evidence(of, value, low, high))
     return found
 
 
 def steps_equal(tables: Tables, sampler: str, metric: str) -> list[Evidence]:
-    """Steps of a chain of MALA that restarts for every draw, as many as one pass is worth, on laws of images."""
-    return _of_equal_steps(tables, sampler, metric, "k", "k_low", "k_high")
+    """Steps of a chain that restarts for every draw, as many as one pass is worth, on laws of images."""
+    return _of_equal_steps(tables, sampler, metric, "k")
 
 
 def times_cheaper(tables: Tables, sampler: str, metric: str) -> list[Evidence]:
-    """Time of a draw by such a chain of equal quality over that of one pass."""
-    columns = ("microseconds_ratio", "microseconds_ratio_low", "microseconds_ratio_high")
-    return _of_equal_steps(tables, sampler, metric, *columns)
+    """Time of a draw by such a chain of equal quality over that of one pass.
+
+    Where the fewest steps that were run are better already it is 0, where the most are not enough inf: not known, but
+    bounded by what the table says.
+    """
+    return _of_equal_steps(tables, sampler, metric, "microseconds_ratio")
 
 
-def _of_equal_steps(tables: Tables, sampler: str, metric: str, value: str, low: str, high: str) -> list[Evidence]:
+def _of_equal_steps(tables: Tables, sampler: str, metric: str, column: str) -> list[Evidence]:
     table, metrics = tables.get("paper-ebm", "equal_steps"), tables.get("paper-ebm", "metrics")
     if table is None or metrics is None:
         return []
     own = table[(table["sampler"] == sampler) & (table["metric"] == metric) & (table["chain"] == CHAIN)]
-    lost = _lost_among(own["target"], losses(metrics), sampler)
-    return [*lost, *evidence_in(own[own["k"].notna()], ["target"], value, low, high)]
+    known = own[own["k"].notna()]
+    bounds = known["censored"].map({"below": 0.0, "above": math.inf})
+    measured = evidence_in(known.assign(**{column: bounds.fillna(known[column])}), ["target"], column)
+    return [*_lost(metrics, metric, sampler, set(own["target"])), *measured]
 
 
-def _lost_among(targets: Iterable[str], lost: Mapping[tuple[str, str], str], sampler: str) -> list[Evidence]:
-    """Lost runs are worth nothing."""
-    return [certain(f"{target} ({lost[target, sampler]})", 0.0) for target in targets if (target, sampler) in lost]
+def _lost(metrics: pd.DataFrame, metric: str, sampler: str, targets: set[str]) -> list[Evidence]:
+    """Lost runs of a sampler on some targets: worth nothing."""
+    judged_by = metric if metric == PRIMARY_RATIO or metric in set(metrics["metric"]) else None
+    lost = {target: n for (target, name), n in losses(metrics, judged_by).items() if name == sampler}
+    n_seeds = metrics.groupby("target")["seed"].nunique()
+    return [
+        certain(f"{target} ({lost_of(n, n_seeds[target])})", 0.0) for target, n in lost.items() if target in targets
+    ]
 
 
 def rival_times_dearer(tables: Tables, sampler: str) -> list[Evidence]:
@@ -122,7 +140,7 @@ def rival_times_dearer(tables: Tables, sampler: str) -> list[Evidence]:
     rivals, costs, metrics = (tables.get("paper-ebm", name) for name in ("rivals", "costs", "metrics"))
     if rivals is None or costs is None or metrics is None:
         return []
-    found = _lost_among(dict.fromkeys(rivals["target"]), losses(metrics), sampler)
+    found = _lost(metrics, PRIMARY_RATIO, sampler, set(metrics["target"]))
     own = rivals[(rivals["sampler"] == sampler) & rivals["rival_seconds"].notna()]
     for target, rival in zip(own["target"], own["rival_seconds"], strict=True):
         wide = costs[costs["target"] == target].pivot(
@@ -132,7 +150,8 @@ def rival_times_dearer(tables: Tables, sampler: str) -> list[Evidence]:
         if len(logs) < 2:
             continue
         mean, half = logs.mean(), half_width(logs)
-        found.append(Evidence(f"{target}, {rival}", *np.exp([mean, mean - half, mean + half]).tolist()))
+        with np.errstate(over="ignore"):
+            found.append(Evidence(f"{target}, {rival}", *np.exp([mean, mean - half, mean + half]).tolist()))
     return found
 
 

@@ -72,9 +72,9 @@ TABLES: dict[str, Table] = {
             Column("curvature_p", "The p-value of the t-test of curvature 0"),
             flag("is_power_law", "Whether curvature_p is above 5%: one exponent says it all; empty where not testable"),
             count("n_runs", "Runs that are fitted"),
-            count("n_lost", "Runs without a value"),
+            count("n_lost", "Runs that are not ok and have no value"),
             text("dims", "Dimensions that are fitted, separated by spaces"),
-            text("lost_dims", "Dimensions that are left out since a run there has no value, separated by spaces"),
+            text("lost_dims", "Dimensions that are left out since a run there was lost, separated by spaces"),
         ),
     ),
 }  # fmt: skip

@@ -10,7 +10,7 @@ import pandas as pd
 from ..break_even import UNITS, break_even
 from ..ranks import half_width
 from .crossing import crossing
-from .quality import Rows
+from .quality import CHAIN, Rows
 
 Array = npt.NDArray[np.float64]
 COLUMNS = (
@@ -62,9 +62,7 @@ def equal_steps_table(quality: pd.DataFrame, costs: pd.DataFrame, rows: Rows, on
 
 
 def outcome_table(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """One number per law and one-pass sampler: the steps of MALA that its pass is worth, and the ratio of times there.
-
-    MALA stands for both kinds of chains, since its law is right in the end whatever its step size.
+    """One number per law and one-pass sampler: the steps of CHAIN that its pass is worth, and the ratio of times there.
 
     Args:
         table: of ``equal_steps_table``.
@@ -72,7 +70,7 @@ def outcome_table(table: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     Returns:
         target, sampler, metric, and of ``equal_steps_table`` the columns of OUTCOME.
     """
-    own = table[(table["chain"] == "MALA") & table["metric"].isin(metrics)]
+    own = table[(table["chain"] == CHAIN) & table["metric"].isin(metrics)]
     place = own["metric"].map({name: number for number, name in enumerate(metrics)})
     best = own.assign(place=place).groupby(["target", "sampler"], sort=False)["place"].transform("min")
     return own.loc[place == best, ["target", "sampler", "metric", *OUTCOME]].reset_index(drop=True)
@@ -128,10 +126,13 @@ def _costs(
         "microseconds_per_draw_one_pass": one.mean(), "microseconds_per_draw_chain": chain.mean(),
         "microseconds_ratio": math.exp(np.log(chain / one).mean()),
     }  # fmt: skip
-    for (end, steps), side in zip(ends.items(), (-1, 1), strict=True):
+    for end, side in (("low", -1), ("high", 1)):
+        steps = ends[end]
         is_beyond = steps == 0 or math.isinf(steps)
         logs = np.log(at("microseconds_per_draw", steps) / one) if math.isfinite(steps) else np.array([math.nan])
-        result[f"microseconds_ratio_{end}"] = steps if is_beyond else math.exp(logs.mean() + side * half_width(logs))
+        with np.errstate(over="ignore"):  # two seeds may leave an interval of any width
+            bound = float(np.exp(logs.mean() + side * half_width(logs)))
+        result[f"microseconds_ratio_{end}"] = steps if is_beyond else bound
     for unit, (fit, draw, size) in UNITS.items():
         own_draw, chain_draw = size * paid(draw, sampler), size * at(draw, k)
         if unit == "equivalents":

@@ -10,7 +10,7 @@ import pandas as pd
 from .evidence import Evidence, counts, summary, verdict
 
 COLUMNS = ["claim", "source", "experiment", "value", "interval", "verdict", "note"]
-TEXTS = ("reason", "dims", "lost_dims")  # columns that pandas may take for numbers, and empty cells for nan
+TEXTS = ("reason", "censored", "dims", "lost_dims")  # columns that pandas may take for numbers, and empty cells for nan
 INTRODUCTION = """\
 # Claims, and what we measured
 
@@ -21,10 +21,11 @@ A value supports its claim if its 95% interval lies above the threshold, speaks 
 and is open otherwise. All support: **replicated**. More support than speak against it: **partly**. As many or more
 speak against it: **not replicated**. Otherwise, or where nothing was measured: **not testable** by these runs. Without
 any effect one value in forty supports by chance, and one in forty speaks against, so **partly** and **not replicated**
-take more of them than chance brings in one ledger out of twenty. Of several values the ledger shows the median and the
-range, and the note counts them. A run of the claimed method that failed or diverged counts against it (-inf or 0).
-Settings of our samplers were chosen on targets marked (development). What the papers left out may decide: a claim that
-fails here failed with our settings.
+take more of them than chance brings for one claim out of twenty. Of several values the ledger shows the median and the
+range, and the note counts them. A run of the claimed method that failed or diverged counts against it (-inf or 0), or,
+where a limit is claimed, for the limit (inf). Settings of some of our samplers, not always of those in the claim, were
+chosen on targets marked (development). What the papers left out may decide: a claim that fails here failed with our
+settings.
 """
 
 
@@ -60,7 +61,9 @@ class Tables:
     def _marked(self, suite: str) -> dict[str, str]:
         """Development targets of a suite, and what the ledger calls them."""
         board = self._file(suite, "leaderboard")
-        chosen_on = [] if board is None else board.loc[board["development"].astype(bool), "target"].unique()
+        if board is None or "development" not in board:
+            return {}
+        chosen_on = board.loc[board["development"].astype(bool), "target"].unique()
         return {target: f"{target} (development)" for target in chosen_on}
 
 

@@ -17,6 +17,7 @@ from ..ranks import PRIMARY, half_width, scores
 PRIMARY_RATIO = "primary"  # the worse ratio of sliced_w2 and mode_tv
 MANY_MODES = 3  # from so many on, a target is asked about its coverage of modes
 CHAINS = {"mala": "MALA", "ula": "ULA"}
+CHAIN = "MALA"  # stands for both where one number is asked for: its law is right in the end whatever its step size
 SMC = ("smc", "smc_10x")
 PER_DRAW = {  # by the effective size of chains
     "microseconds_per_draw": "microseconds_per_effective_draw",

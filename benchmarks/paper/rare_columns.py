@@ -119,8 +119,9 @@ TABLES: dict[str, Table] = {
             Column("seconds", "Time of fit and draw, mean over seeds", "s"),
             text(
                 "cheapest_as_good",
-                "Of the other MCMC, SMC and AIS rows whose weight_error a paired test over five seeds or more does not "
-                "call larger (5%, Holm) the one of fewest gradient_equivalents; empty if there is none",
+                "Of the other rows of long chains, SMC and AIS whose weight_error a paired test over five seeds or "
+                "more does not call larger (5%, Holm) the one of fewest gradient_equivalents, a wide one for a wide "
+                "row only; empty if there is none",
             ),
             Column("cost_ratio", "Ratio of gradient_equivalents to those of that row"),
         ),

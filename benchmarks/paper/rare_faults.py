@@ -8,6 +8,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ..break_even import restarted_rows
 from ..leaderboard import Results
 from ..look import LOOK, save
 from ..store import Plan, write_csv, write_text
@@ -94,8 +95,14 @@ def total_costs(costs: pd.DataFrame) -> pd.DataFrame:
 
 
 def classic_rows(plan: Plan) -> set[str]:
-    """Labels of the rows that are MCMC, SMC or AIS: what a one-pass sampler must be cheaper than."""
-    return {run.sampler_label for run in plan.runs if run.sampler in CLASSIC}
+    """Labels of the rows that are long chains, SMC or AIS: what a one-pass sampler must be cheaper than."""
+    restarted = {sampler for _, sampler in restarted_rows(plan.runs)}
+    return {run.sampler_label for run in plan.runs if run.sampler in CLASSIC} - restarted
+
+
+def is_wide(sampler: str) -> bool:
+    """Whether a row's start is widened by what is known of the faults, as its label says."""
+    return sampler.endswith(" wide")
 
 
 def summary(
@@ -114,8 +121,9 @@ def summary(
         outside_share (of all draws outside every mode, the wrong alarms) and outside_exact; weight_error
         (rare_weight_error, mean over seeds) and its ratio to the floor of exact draws; false_alarm_rate of the
         detector; gradient_equivalents and seconds of fit and draw; cheapest_as_good, of the other classic rows of no
-        worse weight_error (``rivals.no_worse``) the one of fewest gradient equivalents (none: empty), and cost_ratio,
-        own gradient equivalents over its.
+        worse weight_error (``rivals.no_worse``) the one of fewest gradient equivalents (none: empty), told no more than
+        the sampler of how far away faults are (``is_wide``), and cost_ratio, own gradient equivalents over its. Means
+        are over the seeds that have a value.
     """
     weight_errors = metrics[metrics["metric"] == "rare_weight_error"]
     errors = weight_errors.groupby(CELL)[["value", "ratio"]].mean().to_dict("index")
@@ -151,16 +159,17 @@ def with_cheapest(table: pd.DataFrame, errors: pd.DataFrame, classic: set[str]) 
 
     Args:
         table: target, sampler, gradient_equivalents.
-        errors: weight errors of runs: target, sampler, seed, value.
+        errors: weight errors of runs: target, sampler, seed, status, value.
         classic: of ``classic_rows``.
     """
-    by_target = errors.groupby("target")
+    by_target = errors[errors["status"] == "ok"].groupby("target")
     values = {key: part.pivot(index="sampler", columns="seed", values="value") for key, part in by_target}
     paid = table.set_index(CELL)["gradient_equivalents"]
     names, ratios = [], []
     for target, sampler in paid.index:
-        others = sorted(classic - {sampler})
+        others = sorted(name for name in classic - {sampler} if is_wide(sampler) or not is_wide(name))
         as_good = no_worse(values[target], sampler, others) if target in values else []
+        as_good = [name for name in as_good if math.isfinite(paid[target, name])]
         rival = min(as_good, key=lambda name: float(paid[target, name]), default="")
         names.append(rival)
         ratios.append(paid[target, sampler] / paid[target, rival] if rival else math.nan)

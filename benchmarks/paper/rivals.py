@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from ..break_even import UNITS, break_even
@@ -12,6 +13,8 @@ from .quality import Rows
 
 def no_worse(values: pd.DataFrame, sampler: str, rivals: Sequence[str]) -> list[str]:
     """Rivals that a paired test over seeds does not call worse than a sampler (5%, Holm, among it and all of them).
+
+    Break-even in leaderboards asks the same of all pairs of rows, as ranks do, so that both tell the same ties.
 
     Args:
         values: by sampler and seed, of which less is better. Samplers with a seed without a value are not in question,
@@ -74,7 +77,10 @@ def _cheapest(own: pd.DataFrame, sampler: str, rivals: Sequence[str]) -> dict[st
             row[f"rival_{unit}_per_draw"] = cost
             row[f"rival_{unit}_ratio"] = cost / of_one if of_one else math.inf
             fits, draws = (own[column].loc[[sampler, rival]].to_numpy(dtype=float) for column in (fit, draw))
-            pays = break_even(fits[0] - fits[1], size * (draws[1] - draws[0]))
+            gaps = fits[0] - fits[1], size * (draws[1] - draws[0])
+            if not np.isfinite(gaps).all():
+                continue
+            pays = break_even(*gaps)
             for end, value in (("", pays.value), ("_low", pays.low), ("_high", pays.high)):
                 row[f"rival_{unit}_break_even{end}"] = value
     return row

@@ -61,7 +61,8 @@ TABLES: dict[str, Table] = {
             Column(
                 "low",
                 "Lower end of its simultaneous 95% interval over all pairs of settings (Tukey and Kramer), of those "
-                "without lost runs; inf where all runs of a setting are lost, empty where settings have one run each",
+                "without lost runs; 1 where these are fewer than two, inf where all runs of a setting are lost, empty "
+                "where settings have one run each",
             ),
             Column("high", "Upper end of that interval; inf where a run is lost"),
         ),

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from ..ranks import LEVEL
+from ..ranks import LEVEL, UNRANKED
 
 Array = npt.NDArray[np.float64]
 
@@ -90,12 +90,13 @@ def _least_squares(design: Array, y: Array) -> tuple[Array, float]:
 def exponents_table(runs: pd.DataFrame, quantities: Sequence[str], level: float = LEVEL) -> pd.DataFrame:
     """Exponents of every family, sampler and quantity.
 
-    A dimension of which a run was lost is left out as a whole, since the runs that ended are the better ones: the
-    exponent is then of the other dimensions, and ``lost_dims`` says where the method failed.
+    A dimension of which a run has no value is left out as a whole, since the runs that ended are the better ones: the
+    exponent is then of the other dimensions. ``lost_dims`` says where the method failed: where a run that is not ok has
+    no value. A run that is ok has none where it is not known, for want of a floor.
 
     Args:
-        runs: a row per run: family, dim, sampler, and the quantities; nan where a run has none.
-        quantities: columns; of a row those are left out that no run has, or that are zero.
+        runs: a row per run that was run: family, dim, sampler, status, and the quantities; nan where a run has none.
+        quantities: columns; of a family those are left out that no run has, of a row those that are zero.
         level: of the intervals.
     Returns:
         family, sampler, quantity, exponent, low, high, factor (at dimension 1), curvature, curvature_p,
@@ -103,13 +104,21 @@ def exponents_table(runs: pd.DataFrame, quantities: Sequence[str], level: float 
         lost_dims (separated by spaces).
     """
     rows = []
+    offered = {
+        (family, quantity)
+        for family, part in runs.groupby("family")
+        for quantity in quantities
+        if part[quantity].notna().any()
+    }
     for (family, sampler), part in runs.groupby(["family", "sampler"], sort=False):
+        is_lost = ~part["status"].isin(["ok", *UNRANKED])
         for quantity in quantities:
             values = part[quantity].astype(float)
-            if values.isna().all() or (values == 0).any():
+            is_absent = values.isna().all() and not is_lost.any()
+            if (family, quantity) not in offered or is_absent or (values == 0).any():
                 continue
-            lost = sorted(set(part.loc[values.isna(), "dim"]))
-            whole = part[~part["dim"].isin(lost)]
+            lost = sorted(set(part.loc[values.isna() & is_lost, "dim"]))
+            whole = part[~part["dim"].isin(part.loc[values.isna(), "dim"])]
             dims = sorted(set(whole["dim"]))
             row: dict[str, object] = {"family": family, "sampler": sampler, "quantity": quantity}
             if len(dims) > 1:
@@ -124,7 +133,7 @@ def exponents_table(runs: pd.DataFrame, quantities: Sequence[str], level: float 
                     "curvature_p": law.curvature_p,
                     "is_power_law": law.curvature_p > 1 - level if tested else None,
                 }
-            row |= {"n_runs": len(whole), "n_lost": int(values.isna().sum())}
+            row |= {"n_runs": len(whole), "n_lost": int((values.isna() & is_lost).sum())}
             row |= {"dims": " ".join(map(str, dims)), "lost_dims": " ".join(map(str, lost))}
             rows.append(row)
     columns = [

@@ -20,6 +20,10 @@ JUDGED = (
     "sliced_w2_ratio",
     "mode_tv_ratio",
 )  # positive by nature, so their ratios mean something
+COLUMNS = [
+    "method", "sweep", "target", "metric", "n_settings", "n_runs", "n_lost", "best", "worst", "best_ratio",
+    "worst_ratio", "worst_over_best", "low", "high",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,9 @@ class Spread:
     Attributes:
         value: ratio of the largest to the least median over runs; a lost run counts as infinitely bad. Infinite where
             that leaves no median finite.
-        low, high: simultaneous confidence interval; nan where no setting has two runs. Both infinite where all runs of
-            a setting were lost.
+        low, high: simultaneous confidence interval; nan where no setting has two runs. Where runs were lost the upper
+            end is infinite, and the lower that of the settings without lost runs, 1 if these are fewer than two; where
+            all runs of a setting were lost both are infinite.
         best, worst: places of these settings.
         best_median, worst_median: of their values.
     """
@@ -44,7 +49,7 @@ class Spread:
     worst_median: float
 
 
-def worst_over_best(settings: Sequence[npt.ArrayLike], level: float = LEVEL) -> Spread:
+def worst_over_best(settings: Sequence[npt.ArrayLike], level: float = LEVEL, least: float = 0.0) -> Spread:
     """How far settings lie apart: the range of their centres, not of what noise makes of them.
 
     Tukey and Kramer's simultaneous intervals for all pairs of centres of the logarithms cover, with probability
@@ -56,6 +61,7 @@ def worst_over_best(settings: Sequence[npt.ArrayLike], level: float = LEVEL) -> 
     Args:
         settings: of each the positive values of its runs, shape ``(n_runs,)``; not finite is a lost run.
         level: of the interval.
+        least: what values below count as; how far runs spread is still told from the values as they are.
     Raises:
         ValueError: if there are fewer than two settings.
     Reference: J. Tukey, The problem of multiple comparisons (1953); C. Kramer, Biometrics 12 (1956).
@@ -63,29 +69,31 @@ def worst_over_best(settings: Sequence[npt.ArrayLike], level: float = LEVEL) -> 
     if len(settings) < 2:
         raise ValueError(f"there must be at least 2 settings, got {len(settings)}")
     values = [np.asarray(setting, dtype=float) for setting in settings]
-    medians = np.array([np.median(np.where(np.isfinite(v), v, np.inf)) for v in values])
+    medians = np.array([np.median(np.where(np.isfinite(v), v, np.inf).clip(least)) for v in values])
     best, worst = int(medians.argmin()), int(medians.argmax())
     ratio = float(medians[worst] / medians[best]) if np.isfinite(medians[best]) else math.inf
     whole = [np.log(v) for v in values if np.isfinite(v).all()]
-    low, high = _gap(whole, level)
+    low, high = _gap(whole, level, math.log(least) if least > 0 else -math.inf)
     if len(whole) < len(values):
         is_gone = any(not np.isfinite(v).any() for v in values)
         low, high = math.inf if is_gone else 1.0 if math.isnan(low) else low, math.inf
     return Spread(ratio, low, high, best, worst, float(medians[best]), float(medians[worst]))
 
 
-def _gap(logs: list[Array], level: float) -> tuple[float, float]:
-    """Ratio of the largest to the least centre, its simultaneous interval."""
+def _gap(logs: list[Array], level: float, least: float) -> tuple[float, float]:
+    """Ratio of the largest to the least centre, its simultaneous interval; logs below ``least`` count as that."""
     n_runs = np.array([len(v) for v in logs])
     freedom = int((n_runs - 1).sum())
     if len(logs) < 2 or freedom < 1:
         return math.nan, math.nan
     sd = math.sqrt(sum(float(((v - v.mean()) ** 2).sum()) for v in logs) / freedom)
-    means = np.array([v.mean() for v in logs])
+    means = np.array([v.clip(least).mean() for v in logs])
     first, second = np.triu_indices(len(logs), k=1)
     gaps = np.abs(means[first] - means[second])
     half = _quantile(len(logs), freedom, level) * sd * np.sqrt((1 / n_runs[first] + 1 / n_runs[second]) / 2)
-    return math.exp(max(0.0, float((gaps - half).max()))), math.exp(float((gaps + half).max()))
+    with np.errstate(over="ignore"):  # of two runs an interval may have any width
+        low, high = np.exp([max(0.0, (gaps - half).max()), (gaps + half).max()])
+    return float(low), float(high)
 
 
 @cache
@@ -104,7 +112,8 @@ def sensitivity_table(metrics: pd.DataFrame, sweeps: pd.DataFrame) -> pd.DataFra
         One row each: method, sweep, target, metric (primary, sliced_w2, mode_tv: ratios to the floor), n_settings,
         n_runs (that were run), n_lost (of these without a value), best, worst (settings), best_ratio, worst_ratio
         (their medians; ratios below the floor count as the floor), worst_over_best, low, high (95%). Sweeps of one
-        setting and metrics that the target does not offer are left out.
+        setting and metrics that the target does not offer are left out; which it offers is not known where all runs
+        were lost.
     """
     values = run_values(metrics)
     values = values[values["status"] != "missing"]
@@ -117,7 +126,7 @@ def sensitivity_table(metrics: pd.DataFrame, sweeps: pd.DataFrame) -> pd.DataFra
             is_ok = part["status"] == "ok"
             if len(settings) < 2 or name not in part or (is_ok.any() and part.loc[is_ok, name].isna().all()):
                 continue
-            spread = worst_over_best([cell[name].clip(lower=1.0).to_numpy(dtype=float) for cell in settings.values()])
+            spread = worst_over_best([cell[name].to_numpy(dtype=float) for cell in settings.values()], least=1.0)
             names = list(settings)
             rows.append(
                 {
@@ -137,4 +146,4 @@ def sensitivity_table(metrics: pd.DataFrame, sweeps: pd.DataFrame) -> pd.DataFra
                     "high": spread.high,
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
