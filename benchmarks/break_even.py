@@ -63,6 +63,14 @@ def break_even(fit_gap: Array, draw_gap: Array, level: float = LEVEL) -> BreakEv
     return BreakEven(value, (b - root) / a if a < 0 else math.inf, math.inf)
 
 
+def break_even_columns(name: str, fit_gap: Array, draw_gap: Array) -> dict[str, float]:
+    """``break_even`` as the columns name, name_low and name_high of a table; none where a cost is not known."""
+    if not np.isfinite([fit_gap, draw_gap]).all():
+        return {}
+    found = break_even(fit_gap, draw_gap)
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
 def _crossing(fit: float, draw: float) -> float:
     if draw <= 0 and (fit > 0 or draw < 0):
         return math.inf

@@ -16,6 +16,7 @@ from scipy import stats
 PRIMARY: tuple[str, ...] = ("sliced_w2", "mode_tv")  # the worse of the two ratios judges a row
 LEVEL = 0.95
 MIN_SEEDS = 5  # with fewer, a paired test among many rows finds next to nothing, and ties would say next to nothing
+_RATIO = ("ratio", "ratio_low", "ratio_high")
 UNRANKED = ("not_applicable", "not_installed")  # no loss: the row did not take part
 LEAST_RATIO = 0.01  # below, quality is not told apart, and a ratio of zero (no error at all) has a log
 
@@ -176,7 +177,7 @@ def rank_targets(metrics: pd.DataFrame, development: Collection[str] = ()) -> pd
                 "development": target in development,
                 "sampler": sampler,
                 "n_seeds": len(status[sampler]),
-                **_interval(table.loc[sampler].to_numpy(dtype=float)),
+                **dict(zip(_RATIO, geometric_mean(table.loc[sampler].to_numpy(dtype=float)), strict=True)),
                 **_nowhere(),
                 "loss": _loss(part[part["sampler"] == sampler]) if sampler in losers else "",
             }
@@ -189,7 +190,7 @@ def rank_targets(metrics: pd.DataFrame, development: Collection[str] = ()) -> pd
             elif result is not None and sampler in losers:
                 row |= _place(len(whole), len(losers) - 1, 0)
             rows.append(row)
-    numbers = ("ratio", "ratio_low", "ratio_high", "rank", "n_better", "n_tied", "n_worse")
+    numbers = (*_RATIO, "rank", "n_better", "n_tied", "n_worse")
     return pd.DataFrame(rows, columns=[*_COLUMNS]).astype(dict.fromkeys(numbers, float) | {"development": bool})
 
 
@@ -199,11 +200,16 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def _interval(values: Array) -> dict[str, float]:
-    mean, half = values.mean(), half_width(values)  # nan where a run has no score: a row is not judged by the others
-    with np.errstate(over="ignore"):  # an end of an interval may be too large for a number: infinite
-        ratio, low, high = np.exp([mean, mean - half, mean + half])
-    return {"ratio": float(ratio), "ratio_low": float(low), "ratio_high": float(high)}
+def geometric_mean(logs: Array) -> tuple[float, float, float]:
+    """Geometric mean of the numbers with these logs, shape ``(n,)``, and the ends of its t-interval, taken in logs.
+
+    All are nan if a log is, since a row is not judged by its other runs, and the ends of a single one too. An end that
+    is too large for a number is infinite.
+    """
+    mean, half = logs.mean(), half_width(logs)
+    with np.errstate(over="ignore"):
+        value, low, high = np.exp([mean, mean - half, mean + half]).tolist()
+    return value, low, high
 
 
 def half_width(values: Array, level: float = LEVEL) -> float:

@@ -9,7 +9,7 @@ from .leaderboard import Results, collect, provenance, throughput
 from .markdown import markdown
 from .page import certificates_of, page
 from .panels import panels_of
-from .store import write_csv, write_json, write_text
+from .store import write_csvs, write_json, write_text
 
 
 def write_leaderboard(
@@ -36,8 +36,7 @@ def write_leaderboard(
     curves = throughput(results.stored)
     if len(curves):
         tables["throughput"] = curves
-    for name, table in tables.items():
-        write_csv(to / f"{name}.csv", table)
+    write_csvs(to, tables)
     write_text(to / "leaderboard.md", markdown(results, figures))
     html = page(results, panels_of(store, results), certificates_of(results.plan), figures)
     write_text(to / "leaderboard.html", html)

@@ -268,6 +268,12 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
     write_text(path, table.to_csv(index=False, float_format="%.6g"))
 
 
+def write_csvs(folder: Path, tables: Mapping[str, "pd.DataFrame"]) -> None:
+    """Write tables into a folder, each as ``NAME.csv``."""
+    for name, table in tables.items():
+        write_csv(folder / f"{name}.csv", table)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file under a temporary name, then rename it."""
     temporary = path.with_name(f".{path.name}-{os.getpid()}")

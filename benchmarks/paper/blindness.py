@@ -15,7 +15,7 @@ from ...targets.base import TARGETS, HasModes
 from ..leaderboard import Results
 from ..look import COLOURS, LOOK, save, set_title, style
 from ..panels import first_draws
-from ..store import Store, write_csv
+from ..store import Store, write_csvs
 from .sweeps import METHODS
 
 Array = npt.NDArray[np.float64]
@@ -170,8 +170,7 @@ def blindness_figure(table: pd.DataFrame, shares: pd.DataFrame) -> Figure:
 
 def write_tables(store: Path, results: Results, to: Path) -> None:
     """Write blindness.csv and mode_shares.csv into ``to``."""
-    for name, table in (("blindness", blindness_table()), ("mode_shares", mode_shares(store, results))):
-        write_csv(to / f"{name}.csv", table)
+    write_csvs(to, {"blindness": blindness_table(), "mode_shares": mode_shares(store, results)})
 
 
 def write_figures(folder: Path) -> list[Path]:

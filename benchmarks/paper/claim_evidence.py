@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from ..ranks import half_width
+from ..ranks import geometric_mean
 from .evidence import Evidence, certain, difference_of_shares, evidence_in, losses, lost_of, paired_difference, share
 from .ledger import Tables
 from .quality import CHAIN, MANY_MODES, PRIMARY_RATIO, qualities
@@ -88,7 +88,7 @@ def insensitive(tables: Tables, sweep: str, method: str) -> list[Evidence]:
     if sensitivity is None:
         return []
     own = sensitivity[
-        (sensitivity["sweep"] == sweep) & (sensitivity["method"] == method) & (sensitivity["metric"] == "primary")
+        (sensitivity["sweep"] == sweep) & (sensitivity["method"] == method) & (sensitivity["metric"] == PRIMARY_RATIO)
     ]
     found = []
     for row in own.to_dict("records"):
@@ -149,9 +149,7 @@ def rival_times_dearer(tables: Tables, sampler: str) -> list[Evidence]:
         logs = np.log((wide[rival] / wide[sampler]).dropna().to_numpy(dtype=np.float64))
         if len(logs) < 2:
             continue
-        mean, half = logs.mean(), half_width(logs)
-        with np.errstate(over="ignore"):
-            found.append(Evidence(f"{target}, {rival}", *np.exp([mean, mean - half, mean + half]).tolist()))
+        found.append(Evidence(f"{target}, {rival}", *geometric_mean(logs)))
     return found
 
 

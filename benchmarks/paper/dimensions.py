@@ -15,7 +15,7 @@ from ..leaderboard import Results
 from ..look import LOOK, ratio_axis, save, set_title, style
 from ..plan import RunSpec
 from ..ranks import scores
-from ..store import write_csv
+from ..store import write_csvs
 from .marks import mark_lost
 from .rivals import no_worse
 from .run_values import run_values, value_names
@@ -45,8 +45,7 @@ def write_tables(store: Path, results: Results, to: Path) -> None:
     known = [name for name in FITTED if name in runs]
     were_run = runs[runs["status"] != "missing"]
     tables = {"dimensions": dimensions_table(runs, results.metrics), "exponents": exponents_table(were_run, known)}
-    for name, table in tables.items():
-        write_csv(to / f"{name}.csv", table)
+    write_csvs(to, tables)
 
 
 def write_figures(folder: Path) -> list[Path]:

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..break_even import UNITS, break_even
-from ..ranks import half_width
+from ..break_even import UNITS, break_even_columns
+from ..ranks import geometric_mean
 from .crossing import crossing
 from .quality import CHAIN, Rows
 
@@ -124,23 +124,17 @@ def _costs(
     result: dict[str, object] = {
         "k_costed": float(np.clip(k, ks[0], ks[-1])),
         "microseconds_per_draw_one_pass": one.mean(), "microseconds_per_draw_chain": chain.mean(),
-        "microseconds_ratio": math.exp(np.log(chain / one).mean()),
+        "microseconds_ratio": geometric_mean(np.log(chain / one))[0],
     }  # fmt: skip
-    for end, side in (("low", -1), ("high", 1)):
+    for which, end in enumerate(("low", "high"), start=1):
         steps = ends[end]
-        is_beyond = steps == 0 or math.isinf(steps)
-        logs = np.log(at("microseconds_per_draw", steps) / one) if math.isfinite(steps) else np.array([math.nan])
-        with np.errstate(over="ignore"):  # two seeds may leave an interval of any width
-            bound = float(np.exp(logs.mean() + side * half_width(logs)))
-        result[f"microseconds_ratio_{end}"] = steps if is_beyond else bound
+        is_known = steps > 0 and math.isfinite(steps)  # else 0, inf or nan stand for themselves
+        ratio = geometric_mean(np.log(at("microseconds_per_draw", steps) / one))[which] if is_known else steps
+        result[f"microseconds_ratio_{end}"] = ratio
     for unit, (fit, draw, size) in UNITS.items():
         own_draw, chain_draw = size * paid(draw, sampler), size * at(draw, k)
         if unit == "equivalents":
             result["equivalents_per_draw_one_pass"] = own_draw.mean()
             result["equivalents_per_draw_chain"] = chain_draw.mean()
-        gaps = paid(fit, sampler) - at(fit, k), chain_draw - own_draw
-        if np.isfinite(gaps).all():
-            pays = break_even(*gaps)
-            for end, value in (("", pays.value), ("_low", pays.low), ("_high", pays.high)):
-                result[f"break_even_{unit}{end}"] = value
+        result |= break_even_columns(f"break_even_{unit}", paid(fit, sampler) - at(fit, k), chain_draw - own_draw)
     return result

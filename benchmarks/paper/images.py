@@ -22,7 +22,7 @@ from ...targets.meter import derive_generator
 from ..leaderboard import Results
 from ..look import LOOK, RATIO, save, set_title
 from ..panels import first_draws
-from ..store import Store, write_csv
+from ..store import Store, write_csvs
 from ..train_images import NOISE_SD, noisy_splits
 from ..truth import TruthSource
 from .equal_steps import equal_steps_table, outcome_table
@@ -58,8 +58,7 @@ def write_tables(store: Path, results: Results, to: Path) -> None:
         "outcome": outcome_table(equal_steps, OUTCOME_BY),
         "rivals": against_rivals(results.metrics, results.costs, rows, one_pass),
     }
-    for name, table in tables.items():
-        write_csv(to / f"{name}.csv", table)
+    write_csvs(to, tables)
     shipped = draws_to_ship(store, results, SHOWN, N_IMAGES)
     write_panels(to, {target: {**_references(target, results), **cells} for target, cells in shipped.items()})
 

@@ -42,21 +42,19 @@ class Tables:
 
     def get(self, suite: str, name: str) -> pd.DataFrame | None:
         """One of them; None where the experiment was not run."""
-        if (suite, name) not in self._read:
-            table = self._file(suite, name)
-            if table is None:
-                return None
-            if "target" in table:
-                table["target"] = table["target"].replace(self._marked(suite))
-            self._read[suite, name] = table
-        return self._read[suite, name]
+        table = self._file(suite, name)
+        if table is None or "target" not in table:
+            return table
+        return table.assign(target=table["target"].replace(self._marked(suite)))
 
     def _file(self, suite: str, name: str) -> pd.DataFrame | None:
         path = self.folder / suite / f"{name}.csv"
-        if not path.is_file():
-            return None
-        table = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str))
-        return table.fillna({name: "" for name in TEXTS if name in table})
+        if (suite, name) not in self._read:
+            if not path.is_file():
+                return None
+            table = pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str))
+            self._read[suite, name] = table.fillna({text: "" for text in TEXTS if text in table})
+        return self._read[suite, name]
 
     def _marked(self, suite: str) -> dict[str, str]:
         """Development targets of a suite, and what the ledger calls them."""

@@ -10,7 +10,7 @@ from ...targets.base import TARGETS
 from ..figures import draw_panels
 from ..leaderboard import Results
 from ..look import COLOURS, LOOK, RATIO, save, set_title
-from ..store import write_csv
+from ..store import write_csvs
 from .equal_steps import equal_steps_table
 from .quality import MANY_MODES, Rows, qualities, step_curves
 from .rivals import against_rivals
@@ -38,8 +38,7 @@ def write_tables(store: Path, results: Results, to: Path) -> None:
         "equal_steps": equal_steps_table(quality, results.costs, rows, one_pass),
         "rivals": against_rivals(results.metrics, results.costs, rows, one_pass),
     }
-    for name, table in tables.items():
-        write_csv(to / f"{name}.csv", table)
+    write_csvs(to, tables)
     write_panels(to, draws_to_ship(store, results, SHOWN, N_SHIPPED))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..plan import RunSpec
-from ..ranks import PRIMARY, half_width, scores
+from ..ranks import PRIMARY, geometric_mean, scores
 
 PRIMARY_RATIO = "primary"  # the worse ratio of sliced_w2 and mode_tv
 MANY_MODES = 3  # from so many on, a target is asked about its coverage of modes
@@ -106,9 +106,6 @@ def step_curves(quality: pd.DataFrame, costs: pd.DataFrame, rows: Rows) -> pd.Da
     table = []
     for (target, metric, sampler), part in quality.groupby(["target", "metric", "sampler"], sort=False):
         values = part["quality"].to_numpy(dtype=float)
-        half = half_width(values)
-        with np.errstate(over="ignore"):  # two seeds may leave an interval of any width
-            interval = np.exp(values.mean() + np.array([0.0, -half, half]))
         cost = paid.get((target, sampler))
         has_floor = bool(part["at_floor"].notna().any())
         chain, n_steps = place.get(str(sampler), ("", math.nan))
@@ -116,7 +113,7 @@ def step_curves(quality: pd.DataFrame, costs: pd.DataFrame, rows: Rows) -> pd.Da
             {
                 "target": target, "metric": metric, "sampler": sampler, "chain": chain, "n_steps": n_steps,
                 "n_seeds": len(part), "n_ok": int(np.isfinite(values).sum()),
-                **dict(zip(("quality", "low", "high"), map(float, interval), strict=True)),
+                **dict(zip(("quality", "low", "high"), geometric_mean(values), strict=True)),
                 "has_floor": has_floor,
                 "share_at_floor": float((part["at_floor"] == True).mean()) if has_floor else math.nan,  # noqa: E712
                 **{name: math.nan if cost is None else float(cost[column]) for name, column in PER_DRAW.items()},

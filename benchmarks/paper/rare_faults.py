@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ..break_even import restarted_rows
 from ..leaderboard import Results
 from ..look import LOOK, save
-from ..store import Plan, write_csv, write_text
+from ..store import Plan, write_csvs, write_text
 from . import audit, detector, rare_modes
 from .rare_draws import fault_targets, mode_draws
 from .rare_figures import detector_figure, first_hit_figure, recall_figure, weight_figure
@@ -58,8 +58,7 @@ def write_tables(store: Path, results: Results, to: Path) -> None:
         "audit": examples,
         "rare_faults": summary(modes, faults_table, runs_table, results.metrics, classic_rows(results.plan)),
     }
-    for name, table in tables.items():
-        write_csv(to / f"{name}.csv", table)
+    write_csvs(to, tables)
     write_text(to / "audit.md", audit.audit_markdown(examples, modes))
 
 

@@ -3,10 +3,9 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
-from ..break_even import UNITS, break_even
+from ..break_even import UNITS, break_even_columns
 from ..ranks import MIN_SEEDS, compare, scores
 from .quality import Rows
 
@@ -78,9 +77,5 @@ def _cheapest(own: pd.DataFrame, sampler: str, rivals: Sequence[str]) -> dict[st
             row[f"rival_{unit}_ratio"] = cost / of_one if of_one else math.inf
             fits, draws = (own[column].loc[[sampler, rival]].to_numpy(dtype=float) for column in (fit, draw))
             gaps = fits[0] - fits[1], size * (draws[1] - draws[0])
-            if not np.isfinite(gaps).all():
-                continue
-            pays = break_even(*gaps)
-            for end, value in (("", pays.value), ("_low", pays.low), ("_high", pays.high)):
-                row[f"rival_{unit}_break_even{end}"] = value
+            row |= break_even_columns(f"rival_{unit}_break_even", *gaps)
     return row

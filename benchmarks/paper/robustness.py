@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from ..leaderboard import Results
 from ..look import LOOK, ratio_axis, save, set_title, style
 from ..stability import settings, stability_figure, stability_table
-from ..store import write_csv
+from ..store import write_csvs
 from . import blindness
 from .marks import mark_lost
 from .quality import PRIMARY_RATIO
@@ -36,8 +36,7 @@ def write_tables(store: Path, results: Results, to: Path) -> None:
         "sensitivity": sensitivity_table(results.metrics, sweeps),
         "stability": stability_table(results.metrics, of_grid[of_grid["run_id"].isin(grid)]),
     }
-    for name, table in tables.items():
-        write_csv(to / f"{name}.csv", table)
+    write_csvs(to, tables)
     blindness.write_tables(store, results, to)
 
 

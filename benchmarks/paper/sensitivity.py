@@ -75,8 +75,11 @@ def worst_over_best(settings: Sequence[npt.ArrayLike], level: float = LEVEL, lea
     whole = [np.log(v) for v in values if np.isfinite(v).all()]
     low, high = _gap(whole, level, math.log(least) if least > 0 else -math.inf)
     if len(whole) < len(values):
-        is_gone = any(not np.isfinite(v).any() for v in values)
-        low, high = math.inf if is_gone else 1.0 if math.isnan(low) else low, math.inf
+        high = math.inf
+        if any(not np.isfinite(v).any() for v in values):
+            low = math.inf
+        elif math.isnan(low):
+            low = 1.0
     return Spread(ratio, low, high, best, worst, float(medians[best]), float(medians[worst]))
 
 
