@@ -1,6 +1,7 @@
-"""``python -m samplerbench.benchmarks.budget_curves STORE STORE ...``: quality over budget, of suites at many prices.
+"""``python -m samplerbench.benchmarks.budget_curves PATH PATH ...``: quality over budget, of suites at many prices.
 
-Rows of different stores are joined by their labels: ``budget_curves.csv``, and a figure (PNG, SVG).
+A path is a store or a folder as ``samplerbench leaderboard`` writes it. Rows of different suites are joined by their
+labels: ``budget_curves.csv``, and a figure (PNG, SVG).
 """
 
 import argparse
@@ -13,9 +14,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .leaderboard import Results, collect
+from .compare import Runs
+from .compare_files import read_runs, suite_of
 from .look import LOOK, RATIO, ratio_axis, save, set_title, style
-from .store import write_csv
+from .ranks import rank_targets
+from .store import StoreError, write_csv
 
 COLUMNS = ("target", "sampler", "suite", "equivalents", "seconds", "n_seeds", "ratio", "low", "high")
 PER_ROW = 4
@@ -23,31 +26,31 @@ MANY = 12  # above, only the rows that are best somewhere have a colour and a na
 GREY = "0.8"
 
 
-def budget_table(stores: Iterable[Results]) -> pd.DataFrame:
+def budget_table(suites: Iterable[tuple[str, Runs]]) -> pd.DataFrame:
     """What every row spent, and the quality that it bought.
 
     Args:
-        stores: of suites with common targets and samplers.
+        suites: their names and runs; with common targets and samplers.
     Returns:
         One row per target, sampler and suite, by what was spent: target, sampler, suite, equivalents and seconds (of
         fit and draws together, means over runs), n_seeds, ratio (geometric mean of the primary ratio over seeds), low,
         high (95% t-interval). Rows without a ratio (a run failed or was stopped, no floor) are left out.
     Raises:
-        ValueError: if two stores have a target and a sampler of the same labels and the same suite.
+        ValueError: if two have a target and a sampler of the same labels and the same suite.
     """
     parts = []
-    for results in stores:
-        costs = results.costs.assign(
-            equivalents=results.costs["fit_gradient_equivalents"] + results.costs["draw_gradient_equivalents"],
-            seconds=results.costs["fit_seconds"] + results.costs["draw_seconds"],
+    for suite, runs in suites:
+        costs = runs.costs.assign(
+            equivalents=runs.costs["fit_gradient_equivalents"] + runs.costs["draw_gradient_equivalents"],
+            seconds=runs.costs["fit_seconds"] + runs.costs["draw_seconds"],
         )
         spent = costs.groupby(["target", "sampler"], as_index=False)[["equivalents", "seconds"]].mean()
-        part = results.places.rename(columns={"ratio_low": "low", "ratio_high": "high"})
-        parts.append(part.merge(spent, on=["target", "sampler"]).assign(suite=results.plan.suite))
+        part = rank_targets(runs.metrics).rename(columns={"ratio_low": "low", "ratio_high": "high"})
+        parts.append(part.merge(spent, on=["target", "sampler"]).assign(suite=suite))
     table = pd.concat(parts, ignore_index=True)[list(COLUMNS)]
     twice = table[table.duplicated(["target", "sampler", "suite"])]
     if len(twice):
-        raise ValueError(f"stores must be of different suites, got {', '.join(sorted(set(twice['suite'])))} twice")
+        raise ValueError(f"paths must be of different suites, got {', '.join(sorted(set(twice['suite'])))} twice")
     table = table[table["ratio"].notna()]
     order = {name: list(dict.fromkeys(table[name])) for name in ("target", "sampler")}
     place = {name: table[name].map(order[name].index) for name in order}
@@ -108,15 +111,18 @@ def _curve(axis: Axes, line: pd.DataFrame, index: int, shift: float) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the table and the figure of stores of one family of suites at different budgets."""
+    """Write the table and the figure of one family of suites at different budgets."""
     parser = argparse.ArgumentParser(prog="samplerbench.benchmarks.budget_curves", description=main.__doc__)
-    parser.add_argument("stores", type=Path, nargs="+", metavar="STORE", help="directories of the stores")
+    parser.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="stores, or folders of their leaderboards")
     parser.add_argument("--to", type=Path, default=Path(), help="directory of the files (default: here)")
     options = parser.parse_args(arguments)
     to: Path = options.to
-    table = budget_table(map(collect, options.stores))
+    try:
+        table = budget_table((suite_of(path), read_runs(path)) for path in options.paths)
+    except (StoreError, ValueError) as error:
+        parser.error(str(error))
     if table.empty:
-        parser.error("no row of these stores has a primary ratio: its metrics need floors")
+        parser.error("no row of these suites has a primary ratio: its metrics need floors")
     to.mkdir(parents=True, exist_ok=True)
     write_csv(to / "budget_curves.csv", table)
     with matplotlib.rc_context(LOOK):

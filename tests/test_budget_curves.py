@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 
 from samplerbench.benchmarks.budget_curves import budget_figure, budget_table, main
-from samplerbench.benchmarks.leaderboard import Results, collect
+from samplerbench.benchmarks.compare_files import read_runs, suite_of
+from samplerbench.benchmarks.leaderboard import collect
 from samplerbench.benchmarks.plan import Suite, parse_suite
+from samplerbench.benchmarks.report import write_leaderboard
 
 Run = Callable[[Suite, Path], None]
 
@@ -27,8 +29,8 @@ def run_suites(run_here: Run, folder: Path) -> list[Path]:
 
 def test_rows_of_different_suites_are_joined_by_label(run_here: Run, tmp_path: Path) -> None:
     stores = run_suites(run_here, tmp_path)
-    cheap, dear = map(collect, stores)
-    table = budget_table([dear, cheap])
+    cheap = collect(stores[0])
+    table = budget_table((suite_of(path), read_runs(path)) for path in reversed(stores))
     assert [tuple(row) for row in table[["sampler", "suite"]].to_numpy()] == [
         ("a", "cheap"), ("a", "dear"), ("c", "dear"), ("b", "cheap"),
     ]  # fmt: skip
@@ -37,16 +39,17 @@ def test_rows_of_different_suites_are_joined_by_label(run_here: Run, tmp_path: P
     row = table.iloc[0]
     assert row["equivalents"] == spent
     place = cheap.places[cheap.places["sampler"] == "a"].iloc[0]
-    assert (row["ratio"], row["low"], row["high"]) == (place["ratio"], place["ratio_low"], place["ratio_high"])
+    expected = [place["ratio"], place["ratio_low"], place["ratio_high"]]
+    np.testing.assert_allclose(row[["ratio", "low", "high"]].to_numpy(dtype=float), expected, rtol=1e-3)  # six digits
     with pytest.raises(ValueError, match="different suites, got cheap twice"):
-        budget_table([cheap, cheap])
+        budget_table([("cheap", read_runs(stores[0]))] * 2)
 
 
 def test_rows_without_a_ratio_are_left_out(run_here: Run, tmp_path: Path) -> None:
-    cheap = collect(run_suites(run_here, tmp_path)[0])
-    places = cheap.places.assign(ratio=[np.nan, 2.0])
-    lost: Results = dataclasses.replace(cheap, places=places)
-    assert list(budget_table([lost])["sampler"]) == ["b"]
+    cheap = read_runs(run_suites(run_here, tmp_path)[0])
+    is_lost = (cheap.metrics["sampler"] == "a") & (cheap.metrics["seed"] == 1)
+    lost = dataclasses.replace(cheap, metrics=cheap.metrics.assign(ratio=cheap.metrics["ratio"].mask(is_lost)))
+    assert list(budget_table([("cheap", lost)])["sampler"]) == ["b"]
 
 
 def test_files_are_the_same_every_time(run_here: Run, tmp_path: Path) -> None:
@@ -55,6 +58,20 @@ def test_files_are_the_same_every_time(run_here: Run, tmp_path: Path) -> None:
         main([*stores, "--to", str(tmp_path / folder)])
     for name in ("budget_curves.csv", "budget_curves.png", "budget_curves.svg"):
         assert (tmp_path / "x" / name).read_bytes() == (tmp_path / "y" / name).read_bytes()
+
+
+def test_folders_of_leaderboards_do_as_well_as_stores(
+    run_here: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stores = run_suites(run_here, tmp_path)
+    for store in stores:
+        write_leaderboard(store, tmp_path / "boards" / store.name)
+    main([*map(str, stores), "--to", str(tmp_path / "x")])
+    main([str(tmp_path / "boards" / "cheap"), str(stores[1]), "--to", str(tmp_path / "y")])
+    assert (tmp_path / "x" / "budget_curves.csv").read_bytes() == (tmp_path / "y" / "budget_curves.csv").read_bytes()
+    with pytest.raises(SystemExit):
+        main([str(tmp_path)])
+    assert "provenance.json does not name a suite" in capsys.readouterr().err
 
 
 def test_of_many_samplers_only_those_best_somewhere_are_named() -> None:
