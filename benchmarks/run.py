@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..samplers.base import SAMPLERS, HasLogDensity, NotApplicableError
 from ..targets.base import TARGETS, HasSample, Target
+from ..targets.datasets import DataFileError
 from ..targets.draws import Draws
 from ..targets.meter import Budget, Meter, TargetError, derive_generator
 from ..targets.registry import load_plugin
@@ -151,6 +152,8 @@ def _judge(draws: Draws, spec: RunSpec) -> tuple[Status, str]:
 def _status_of(error: Exception) -> tuple[Status, str]:
     if isinstance(error, ModuleNotFoundError):
         return "not_installed", f"needs the package {error.name}"
+    if isinstance(error, DataFileError):
+        return "not_installed", str(error)
     if isinstance(error, NotApplicableError):
         return "not_applicable", str(error)
     return "failed", f"{type(error).__name__}: {error}"

@@ -1,5 +1,6 @@
 """Values of log_prob at fixed points, recorded once per version: a law cannot change under its name."""
 
+import contextlib
 import json
 import math
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from ..targets.base import TARGETS, HasStart, Target
+from ..targets.datasets import DataFileError
 from .store import write_text
 from .subject import Row, Subject
 
@@ -60,14 +62,14 @@ def record_spot_values(names: Sequence[str], file: Path = SPOT_FILE) -> list[str
     """Record ``log_prob`` at fixed points for versions that have none yet; what is recorded is never changed.
 
     Returns:
-        The versions that were recorded.
+        The versions that were recorded; those whose data are not at hand are left for another time.
     """
     recorded = recorded_values(file)
-    new = {
-        version: spot_values(TARGETS.get(name))
-        for name in names
-        if (version := TARGETS.versioned(name)) not in recorded
-    }
+    new = {}
+    for name in names:
+        if (version := TARGETS.versioned(name)) not in recorded:
+            with contextlib.suppress(DataFileError):
+                new[version] = spot_values(TARGETS.get(name))
     lines = [f'"{name}": {json.dumps(values)}' for name, values in sorted({**recorded, **new}.items())]
     write_text(file, "{\n" + ",\n".join(lines) + "\n}\n")
     return list(new)

@@ -11,7 +11,7 @@ from .base import Predictive, Truth, Values, register_metric
 from .points import as_points, known
 
 N_BINS = 10
-ROWS_PER_BLOCK = 1_000  # parameters whose predictions are held at once
+PREDICTIONS = 2_000_000  # of rows under parameters, held at once: 16 MB, some times over
 
 
 def log_predictive(x: Tensor, predictive: Predictive) -> Tensor:
@@ -26,7 +26,7 @@ def log_predictive(x: Tensor, predictive: Predictive) -> Tensor:
         ValueError: if there are fewer than 2 draws or they are not finite.
     """
     parts = []
-    for block in torch.split(as_points(x, "x"), ROWS_PER_BLOCK):
+    for block in torch.split(as_points(x, "x"), max(1, PREDICTIONS // len(predictive.labels))):
         log_odds = predictive.log_odds(block)
         parts.append(logsigmoid(torch.stack([-log_odds, log_odds])).logsumexp(1))
     return torch.stack(parts).logsumexp(0) - math.log(len(x))

@@ -36,6 +36,7 @@ Read: TypeAlias = Callable[[Sequence[bytes]], Table]
 
 UCI = "https://archive.ics.uci.edu/ml/machine-learning-databases"
 MNIST_MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist"  # the one that torchvision uses
+COVERTYPE_FILE = "614360d0257557dd1792834a85a1cdebfadc3c4f30b011d56afee7ffb5b15771"  # as fetch_covtype checks it
 CC_BY = "CC BY 4.0"
 TIMEOUT = 60.0  # seconds without an answer from a server
 UNREADABLE = (ValueError, OSError, EOFError, LookupError, OverflowError, zlib.error, zipfile.BadZipFile)
@@ -56,7 +57,8 @@ class DataSet:
         source: how to get them officially: an address, or a command.
         licence: terms of use.
         n_rows, n_features: shape of the features.
-        sha256: of the parsed content (see ``checksum``).
+        sha256: of the parsed content (see ``checksum``); empty where only that of the official file is published, which
+            ``read`` checks.
         read: contents of ``files``, in order, to the table.
         urls: official files, where they can be downloaded; their last parts are accepted as file names too.
         read_official: contents of the files at ``urls``, in order, to the same table.
@@ -142,14 +144,15 @@ def _checked(data: DataSet, where: str, read: Callable[[], Table]) -> Table:
     Raises:
         ValueError: naming the file, the expected and the found checksum.
     """
-    rule = f"{where} is not data set {data.name!r}: its content must have sha256 {data.sha256}"
+    name = f"{where} is not data set {data.name!r}"
+    rule = f"its content must have sha256 {data.sha256}" if data.sha256 else "it must be the official file"
     try:
         table = read()
     except UNREADABLE as error:
-        raise ValueError(f"{rule}, but it cannot be parsed ({type(error).__name__}: {error})") from error
-    found = checksum(table)
+        raise ValueError(f"{name}: {rule}, but it cannot be parsed ({type(error).__name__}: {error})") from error
+    found = checksum(table) if data.sha256 else ""
     if found != data.sha256:
-        raise ValueError(f"{rule}, found {found}")
+        raise ValueError(f"{name}: {rule}, found {found}")
     return table
 
 
@@ -239,9 +242,22 @@ def _covertype(contents: Sequence[bytes]) -> Table:
     return table[:, :-1], table[:, -1]
 
 
+def _covertype_full(contents: Sequence[bytes]) -> Table:
+    """The full table, of the file whose checksum scikit-learn publishes."""
+    found = hashlib.sha256(contents[0]).hexdigest()
+    if found != COVERTYPE_FILE:
+        raise ValueError(f"sha256 of the file must be {COVERTYPE_FILE}, got {found}")
+    table = _covertype_table(contents[0])
+    return table[:, :-1], table[:, -1]
+
+
+def _covertype_table(content: bytes) -> Array:
+    return pd.read_csv(io.BytesIO(_plain(content)), header=None, dtype=np.int16).to_numpy()
+
+
 def _covertype_official(contents: Sequence[bytes]) -> Table:
     """The rows of the full table that make up the subset, in its order, found by their hashes."""
-    table = pd.read_csv(io.BytesIO(_plain(contents[0])), header=None, dtype=np.int16).to_numpy()
+    table = _covertype_table(contents[0])
     with resources.files(f"{__package__}.data").joinpath("covertype_rows.npz").open("rb") as stream:
         wanted = np.load(stream, allow_pickle=False)["hashes"]
     hashes = row_hashes(table)
@@ -363,6 +379,19 @@ DATASETS: dict[str, DataSet] = {
             read=_covertype,
             urls=(f"{UCI}/covtype/covtype.data.gz",),
             read_official=_covertype_official,
+        ),
+        DataSet(
+            name="covertype_full",
+            files=("covtype.data.gz",),
+            origin=("UCI Covertype, doi 10.24432/C50K5N; copyright Jock A. Blackard and Colorado State University"),
+            source=f"{UCI}/covtype/covtype.data.gz",
+            licence=CC_BY,
+            n_rows=581_012,
+            n_features=54,
+            sha256="",
+            read=_covertype_full,
+            urls=(f"{UCI}/covtype/covtype.data.gz",),
+            read_official=_covertype_full,
         ),
         DataSet(
             name="pines",

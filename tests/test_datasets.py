@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator
@@ -174,6 +175,24 @@ def test_the_covertype_subset_is_found_in_the_full_table(given: Path, serve: Ser
     serve({DATASETS["covertype_subset"].urls[0]: gzip.compress(as_official(pd.DataFrame(full)), 1)})
     features, labels = load("covertype_subset")
     assert np.array_equal(np.column_stack([features, labels]), subset)
+
+
+def test_the_full_covertype_table_must_be_the_official_file(
+    given: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = np.arange(110).reshape(2, 55)
+    (url,) = DATASETS["covertype_full"].urls
+    files = {url: gzip.compress(as_official(pd.DataFrame(rows)))}
+    serve(files)
+    with pytest.raises(ValueError, match=r"it must be the official file, but .* sha256 of the file must be 614360d0"):
+        load("covertype_full")
+    monkeypatch.setattr(datasets, "COVERTYPE_FILE", hashlib.sha256(files[url]).hexdigest())
+    asked = serve(files)
+    for _ in range(2):  # the second time from the cache
+        load.cache_clear()
+        features, labels = load("covertype_full")
+        assert np.array_equal(np.column_stack([features, labels]), rows)
+    assert asked == [url]
 
 
 def test_a_full_table_without_the_subset_is_refused(given: Path, serve: Serve) -> None:

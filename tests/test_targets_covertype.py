@@ -1,16 +1,24 @@
+import gzip
+import hashlib
 import math
 import os
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import special, stats
 
 from samplerbench import targets
-from samplerbench.targets import covertype
-from samplerbench.targets.covertype import Covertype
-from samplerbench.targets.datasets import load
+from samplerbench.benchmarks.plan import make_plan, parse_suite
+from samplerbench.benchmarks.run import execute
+from samplerbench.targets import covertype, datasets
+from samplerbench.targets.covertype import Covertype, CovertypeFull, HierarchicalRegression
+from samplerbench.targets.datasets import DATASETS, load
 
 needs_data = pytest.mark.skipif(
     not (Path(os.environ.get("SAMPLERBENCH_DATA") or "no folder was given") / "covertype_subset.csv.gz").is_file(),
@@ -28,12 +36,12 @@ def x() -> torch.Tensor:
     return torch.randn(2, 3, 56, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-@needs_data
-def test_log_prob_and_predictions(target: Covertype, x: torch.Tensor) -> None:
-    features, labels = (part.numpy() for part in load("covertype_subset"))
-    order = torch.randperm(10_000, generator=torch.Generator().manual_seed(0)).numpy()
-    given = order[:8_000]
-    design = np.column_stack([np.ones(10_000), features])
+def check_against_numpy(target: HierarchicalRegression, x: torch.Tensor) -> None:
+    """Log density, labels and log odds by the formulas, from the rows as they are loaded."""
+    features, labels = (part.numpy() for part in load(target.data))
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0)).numpy()
+    given, held_out = np.split(order, [round(0.8 * len(labels))])
+    design = np.column_stack([np.ones(len(labels)), features])
     design[:, 1:11] = (features[:, :10] - features[given, :10].mean(0)) / features[given, :10].std(0)
     y = (labels == 2).astype(int)
     la, w = x[..., 0].numpy(), x[..., 1:].numpy()
@@ -42,10 +50,58 @@ def test_log_prob_and_predictions(target: Covertype, x: torch.Tensor) -> None:
     log_prior = la - 0.01 * np.exp(la) + stats.norm(0, np.exp(-0.5 * la)[..., None]).logpdf(w).sum(-1)
     torch.testing.assert_close(target.log_prob(x), torch.from_numpy(log_likelihood + log_prior))
     assert isinstance(target, targets.HasPredictive)
-    flat = x.reshape(-1, 56)
-    expected = torch.from_numpy(logits[..., order[8_000:]].reshape(6, 2_000))
-    torch.testing.assert_close(target.log_odds(flat), expected)
-    assert target.held_out_labels.tolist() == y[order[8_000:]].tolist()
+    expected = torch.from_numpy(logits[..., held_out].reshape(-1, len(held_out)))
+    torch.testing.assert_close(target.log_odds(x.reshape(-1, 56)), expected)
+    assert target.held_out_labels.tolist() == y[held_out].tolist()
+
+
+@needs_data
+def test_log_prob_and_predictions(target: Covertype, x: torch.Tensor) -> None:
+    check_against_numpy(target, x)
+
+
+@pytest.fixture
+def full_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file in the form of the official table, of 500 rows, that stands for it."""
+    generator = np.random.default_rng(0)
+    parts = [
+        generator.integers(0, 7_000, (500, 10)),
+        generator.integers(0, 2, (500, 44)),
+        generator.integers(1, 8, (500, 1)),
+    ]
+    content = gzip.compress(pd.DataFrame(np.hstack(parts)).to_csv(header=False, index=False).encode())
+    monkeypatch.setattr(datasets, "COVERTYPE_FILE", hashlib.sha256(content).hexdigest())
+    monkeypatch.setitem(DATASETS, "covertype_full", replace(DATASETS["covertype_full"], n_rows=500))
+    monkeypatch.setenv("SAMPLERBENCH_DATA", str(tmp_path))
+    (tmp_path / "covtype.data.gz").write_bytes(content)
+    load.cache_clear()
+    yield tmp_path / "covtype.data.gz"
+    load.cache_clear()
+
+
+def test_the_full_table_gives_the_same_model(full_table: Path, x: torch.Tensor) -> None:
+    target = CovertypeFull()
+    assert target.n_rows == 400
+    check_against_numpy(target, x)
+    for knowledge in (targets.HasLogZ, targets.HasReference, targets.HasSample):
+        assert not isinstance(target, knowledge)
+
+
+def test_runs_on_the_full_table_need_its_file(full_table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = {"n_samples": 10, "metrics": ["accuracy"], "targets": ["covertype_full"], "samplers": ["sgld"]}
+    run = make_plan(parse_suite(suite, "official"))[0]
+    assert execute(run)[0].status == "ok"
+    load.cache_clear()
+    monkeypatch.setattr(datasets, "urlopen", _no_network)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(full_table.parent))
+    full_table.unlink()
+    record, _ = execute(run)
+    assert record.status == "not_installed"
+    assert "data set 'covertype_full': covtype.data.gz not found in" in record.reason
+
+
+def _no_network(url: str, timeout: float) -> None:
+    raise URLError("no network")
 
 
 @needs_data
@@ -67,7 +123,7 @@ def test_score_is_the_gradient(target: Covertype, x: torch.Tensor) -> None:
 @needs_data
 def test_blocks_change_nothing(target: Covertype, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = target.log_prob(x), target.score(x)
-    monkeypatch.setattr(covertype, "BLOCK", 4)  # six points: a block of four and one of two
+    monkeypatch.setattr(covertype, "MARGINS", 4 * 8_000)  # six points: a block of four and one of two
     torch.testing.assert_close((target.log_prob(x), target.score(x)), whole, rtol=1e-12, atol=1e-12)
 
 
