@@ -110,6 +110,18 @@ def _curve(axis: Axes, line: pd.DataFrame, index: int, shift: float) -> None:
     axis.vlines(x, line["low"], line["high"], color=look["color"], lw=0.8, alpha=0.6, zorder=2)
 
 
+def _read(path: Path) -> tuple[str, Runs]:
+    """Suite and runs of a store or of a leaderboard's folder.
+
+    Raises:
+        ValueError, StoreError: naming the path and what is wrong with it.
+    """
+    runs = read_runs(path)
+    if runs.costs.empty:
+        raise ValueError(f"{path} has no costs.csv with what its runs have spent")
+    return suite_of(path), runs
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the table and the figure of one family of suites at different budgets."""
     parser = argparse.ArgumentParser(prog="samplerbench.benchmarks.budget_curves", description=main.__doc__)
@@ -118,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     to: Path = options.to
     try:
-        table = budget_table((suite_of(path), read_runs(path)) for path in options.paths)
+        table = budget_table(map(_read, options.paths))
     except (StoreError, ValueError) as error:
         parser.error(str(error))
     if table.empty:

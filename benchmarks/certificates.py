@@ -25,6 +25,7 @@ from ..targets.base import (
     Target,
     normal,
 )
+from ..targets.datasets import DataFileError
 from ..targets.marginals import coordinate
 from ..targets.meter import Meter
 from .agreement import MAX_STANDARD_ERRORS, MIN_ESS_SHARE, score_of, two_sided_quantile
@@ -42,6 +43,7 @@ N_DRIFT_MOVES, ACCEPTANCE = 30, 0.6
 MIN_ACCEPTANCE = 0.2  # below it too few draws move for the drift to say anything
 MAX_LOG_Z_ERROR = 0.3  # nats: an estimate with a larger standard error certifies nothing
 SCORE_TOLERANCE = 1e-5
+NO_DATA = "its data file is not here; samplerbench check says where to get it"
 
 
 def check_stein(subject: Subject) -> list[Row]:
@@ -309,6 +311,8 @@ def _rows(check: Callable[[Subject], list[Row]], subject: Subject) -> list[Row]:
         return subject.without(name, "no draws", "uncertified" if stated else "not_applicable")
     try:
         return check(subject)
+    except DataFileError:  # where it was looked for belongs to this machine, not into a certificate
+        return subject.without(name, NO_DATA, "uncertified")
     except FileNotFoundError as error:  # data, reference draws or a log normaliser that are not there
         return subject.without(name, str(error), "uncertified")
     except Exception as error:  # a broken target is a failure, not the end of its certificate

@@ -148,7 +148,8 @@ def _data_sets(rows: Sequence[Row]) -> str:
         cells.append((data.name, users, data.origin, f"{data.n_rows} x {data.n_features}", data.source, data.licence))
     head = (
         "## Data sets\n\nFiles are looked for in the folder that `SAMPLERBENCH_DATA` names, then in the cache, then "
-        "downloaded; their\ncontent is checked against a recorded checksum.\n"
+        "downloaded; their\ncontent (of the full Covertype table, the official file) is checked against a recorded "
+        "checksum.\n"
     )
     return f"{head}\n" + _table(("data set", "targets", "origin", "size", "how to get it", "licence"), cells)
 

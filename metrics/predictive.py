@@ -25,11 +25,11 @@ def log_predictive(x: Tensor, predictive: Predictive) -> Tensor:
     Raises:
         ValueError: if there are fewer than 2 draws or they are not finite.
     """
-    parts = []
+    total = torch.full((2, len(predictive.labels)), -math.inf, dtype=torch.float64, device=x.device)
     for block in torch.split(as_points(x, "x"), max(1, PREDICTIONS // len(predictive.labels))):
         log_odds = predictive.log_odds(block)
-        parts.append(logsigmoid(torch.stack([-log_odds, log_odds])).logsumexp(1))
-    return torch.stack(parts).logsumexp(0) - math.log(len(x))
+        total = torch.logaddexp(total, logsigmoid(torch.stack([-log_odds, log_odds])).logsumexp(1))
+    return total - math.log(len(x))
 
 
 def calibration_error(probability: Tensor, labels: Tensor, *, n_bins: int = N_BINS) -> float:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from samplerbench.benchmarks import certify
 from samplerbench.benchmarks.catalogue import VERDICTS, shipped_targets
+from samplerbench.benchmarks.certificates import NO_DATA
 from samplerbench.benchmarks.certify import (
     certify_target,
     certify_targets,
@@ -38,7 +39,7 @@ def shipped() -> dict[str, dict[str, str]]:
 @pytest.mark.parametrize("name", NAMES)
 def test_fast_certificate_agrees_with_the_shipped_verdict(name: str, shipped: dict[str, dict[str, str]]) -> None:
     rows, _ = certify_target(name, fast=True)
-    missing = [row.reason for row in rows if row.reason.startswith("data set ")]
+    missing = [row.reason for row in rows if row.reason == NO_DATA]
     if missing:
         pytest.skip(missing[0])
     failed = [(row.check, row.value, row.expected, row.std_error, row.reason) for row in rows if row.verdict == "fail"]
@@ -95,7 +96,8 @@ def test_a_plug_in_whose_truth_is_wrong_fails_by_name(tmp_path: Path) -> None:
     ("error", "verdict", "reason"),
     [
         (RuntimeError("no such thing"), "fail", "RuntimeError: no such thing"),
-        (DataFileError("rows.csv is not here"), "uncertified", "rows.csv is not here"),
+        (FileNotFoundError("draws.npz is not here"), "uncertified", "draws.npz is not here"),
+        (DataFileError("rows.csv is not in /here"), "uncertified", NO_DATA),
     ],
 )
 def test_an_error_is_a_verdict(monkeypatch: pytest.MonkeyPatch, error: Exception, verdict: str, reason: str) -> None:
@@ -153,6 +155,15 @@ def test_spot_values_are_recorded_once(tmp_path: Path) -> None:
     expected = -0.5 * z.square().sum(-1) - math.log(2 * math.pi * 0.5**2)  # standard deviation and scale 1/2
     assert recorded["gaussian2@1"] == pytest.approx(expected.tolist())
     assert record_spot_values(["ring8", "gaussian2"], file) == []
+
+
+def test_spot_values_of_laws_without_their_data_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(self: object, x: object) -> object:
+        raise DataFileError("rows.csv is not here")
+
+    monkeypatch.setattr(type(TARGETS.get("gaussian2")), "log_prob", absent)
+    (tmp_path / "spot.json").write_text("{}")
+    assert record_spot_values(["gaussian2", "ring8"], tmp_path / "spot.json") == ["ring8@1"]
 
 
 def test_values_that_do_not_exist_are_null_in_json() -> None:

@@ -181,10 +181,11 @@ def test_the_full_covertype_table_must_be_the_official_file(
     given: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = np.arange(110).reshape(2, 55)
+    monkeypatch.setitem(DATASETS, "covertype_full", replace(DATASETS["covertype_full"], n_rows=2))
     (url,) = DATASETS["covertype_full"].urls
     files = {url: gzip.compress(as_official(pd.DataFrame(rows)))}
     serve(files)
-    with pytest.raises(ValueError, match=r"it must be the official file, but .* sha256 of the file must be 614360d0"):
+    with pytest.raises(ValueError, match=r"sha256 of the file must be 614360d0"):
         load("covertype_full")
     monkeypatch.setattr(datasets, "COVERTYPE_FILE", hashlib.sha256(files[url]).hexdigest())
     asked = serve(files)
@@ -193,6 +194,10 @@ def test_the_full_covertype_table_must_be_the_official_file(
         features, labels = load("covertype_full")
         assert np.array_equal(np.column_stack([features, labels]), rows)
     assert asked == [url]
+    load.cache_clear()
+    monkeypatch.setitem(DATASETS, "covertype_full", replace(DATASETS["covertype_full"], n_rows=3))
+    with pytest.raises(ValueError, match=r"covertype_full.npz is not .* must have shape \(3, 54\), found \(2, 54\)"):
+        load("covertype_full")
 
 
 def test_a_full_table_without_the_subset_is_refused(given: Path, serve: Serve) -> None:

@@ -7,6 +7,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, log_loss
 from torch import Generator, Tensor
 
+from samplerbench.metrics import predictive as metrics_predictive
 from samplerbench.metrics.base import METRICS, Predictive, Truth
 from samplerbench.metrics.predictive import calibration_error, log_predictive
 from samplerbench.targets import Draws
@@ -29,7 +30,9 @@ def draws() -> Draws:
     return Draws(samples=torch.tensor([1.0, 0.0]) + 0.5 * noise)
 
 
-def test_prediction_is_the_mean_over_all_draws(draws: Draws) -> None:
+@pytest.mark.parametrize("predictions", [1, 30 * 700, 10**6])  # a draw a block, four blocks, one
+def test_prediction_is_the_mean_over_all_draws(draws: Draws, predictions: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_predictive, "PREDICTIONS", predictions)
     predictive = Predictive(log_odds, LABELS)
     mean = predict(draws.samples.double()).mean(0)
     expected = torch.stack([1 - mean, mean])

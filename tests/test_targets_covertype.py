@@ -83,6 +83,9 @@ def test_the_full_table_gives_the_same_model(full_table: Path, x: torch.Tensor) 
     target = CovertypeFull()
     assert target.n_rows == 400
     check_against_numpy(target, x)
+    inputs = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(target.log_prob(inputs).sum(), inputs)
+    torch.testing.assert_close(target.score(x), expected)
     for knowledge in (targets.HasLogZ, targets.HasReference, targets.HasSample):
         assert not isinstance(target, knowledge)
 
