@@ -143,18 +143,17 @@ def _checked(data: DataSet, where: str, read: Callable[[], Table]) -> Table:
     """What ``read`` returns, if it is the recorded content.
 
     Raises:
-        ValueError: naming the file, the expected and the found checksum.
+        ValueError: naming the file, the expected and the found checksum (the shape where none is recorded).
     """
-    name = f"{where} is not data set {data.name!r}"
-    shape = (data.n_rows, data.n_features)
-    rule = f"its content must have {f'sha256 {data.sha256}' if data.sha256 else f'shape {shape}'}"
+    kind, expected = ("sha256", data.sha256) if data.sha256 else ("shape", str((data.n_rows, data.n_features)))
+    rule = f"{where} is not data set {data.name!r}: its content must have {kind} {expected}"
     try:
         table = read()
     except UNREADABLE as error:
-        raise ValueError(f"{name}: {rule}, but it cannot be parsed ({type(error).__name__}: {error})") from error
-    found, expected = (checksum(table), data.sha256) if data.sha256 else (table[0].shape, shape)
+        raise ValueError(f"{rule}, but it cannot be parsed ({type(error).__name__}: {error})") from error
+    found = checksum(table) if data.sha256 else str(table[0].shape)
     if found != expected:
-        raise ValueError(f"{name}: {rule}, found {found}")
+        raise ValueError(f"{rule}, found {found}")
     return table
 
 
@@ -385,7 +384,7 @@ DATASETS: dict[str, DataSet] = {
         DataSet(
             name="covertype_full",
             files=("covtype.data.gz",),
-            origin=("UCI Covertype, doi 10.24432/C50K5N; copyright Jock A. Blackard and Colorado State University"),
+            origin="UCI Covertype, doi 10.24432/C50K5N; copyright Jock A. Blackard and Colorado State University",
             source=f"{UCI}/covtype/covtype.data.gz",
             licence=CC_BY,
             n_rows=581_012,
