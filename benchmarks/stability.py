@@ -85,7 +85,7 @@ def stability_figure(table: pd.DataFrame) -> Figure:
     norm = LogNorm(1.0, worst)
     panels = list(dict.fromkeys(zip(table["target"], table["sampler"], strict=True)))
     starts, noises = (sorted(set(table[name])) for name in ("start_scale", "noise"))
-    figure = Figure(figsize=(2.6 * len(panels) + 1.4, 0.75 * len(starts) + 1.3), layout="constrained")
+    figure = Figure(figsize=(3.0 * len(panels) + 1.4, 0.75 * len(starts) + 1.3), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     image = None
     for axis, panel in zip(axes, panels, strict=True):
@@ -99,7 +99,8 @@ def stability_figure(table: pd.DataFrame) -> Figure:
             text = f"{grid[i, j]:.1f}\n{least:.1f} to {largest:.1f}"
             if row["share_finite"] < 1:  # not where nothing was run
                 text += f"\n{row['share_finite']:.0%} finite"
-            axis.text(j, i, text, ha="center", va="center", color="white" if norm(grid[i, j]) > 0.8 else "black")
+            color = "white" if norm(grid[i, j]) > 0.8 else "black"
+            axis.text(j, i, text, ha="center", va="center", size="small", color=color)
         image = axis.imshow(grid, cmap=GOOD_TO_BAD, norm=norm, aspect="auto")
         axis.set(
             title=", ".join(panel), xlabel="noise level / scale", xticks=range(len(noises)), yticks=range(len(starts))

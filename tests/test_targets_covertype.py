@@ -19,6 +19,7 @@ from samplerbench.benchmarks.run import execute
 from samplerbench.targets import covertype, datasets
 from samplerbench.targets.covertype import Covertype, CovertypeFull, HierarchicalRegression
 from samplerbench.targets.datasets import DATASETS, load
+from samplerbench.targets.shipped import reference_draws
 
 needs_data = pytest.mark.skipif(
     not (Path(os.environ.get("SAMPLERBENCH_DATA") or "no folder was given") / "covertype_subset.csv.gz").is_file(),
@@ -58,6 +59,21 @@ def check_against_numpy(target: HierarchicalRegression, x: torch.Tensor) -> None
 @needs_data
 def test_log_prob_and_predictions(target: Covertype, x: torch.Tensor) -> None:
     check_against_numpy(target, x)
+
+
+@needs_data
+def test_squared_score_falls_on_the_way_out_and_is_flat_there(target: Covertype, x: torch.Tensor) -> None:
+    """Where training by the Fisher divergence ends (docs/paper.md), its target score leads nowhere."""
+    law = reference_draws("covertype")[:200].double()
+    far = torch.cat([torch.full((200, 1), -60.0, dtype=law.dtype), 200 * law[:, 1:]], dim=-1).requires_grad_()
+    score = target.score(far)
+    (slope,) = torch.autograd.grad(score.square().sum(), far)
+    of_far, of_law, of_start = (
+        values.square().sum(-1).mean() for values in (score, target.score(law), target.score(target.scale * x))
+    )
+    assert of_law < of_far < of_start / 10
+    torch.testing.assert_close(score[:, 0], torch.full((200,), 1 + 55 / 2, dtype=law.dtype))
+    assert slope[:, 0].abs().max() < 1e-12
 
 
 @pytest.fixture
