@@ -156,7 +156,11 @@ def compare(
 @app.command()
 def figures(
     store: Annotated[
-        Path | None, typer.Argument(help="Directory of a store, as `run` made it; with --paper, as `paper` made it.")
+        Path | None,
+        typer.Argument(
+            help="Directory of a store, as `run` made it, or of tables alone, as `leaderboard` wrote them, whose costs "
+            "and ranks are drawn; with --paper, as `paper` made it."
+        ),
     ] = None,
     to: Annotated[
         Path | None, typer.Option(help="Directory of the figures; default STORE/figures, with --paper STORE.")
@@ -178,9 +182,13 @@ def figures(
     elif store is None:
         raise ValueError("figures needs the directory of a store, or --paper")
     else:
-        from .figures import write_figures
+        from .figures import write_figures, write_leaderboard_figures
 
-        written = write_figures(store, to or store / "figures", device=device.value)
+        folder, is_leaderboard = to or store / "figures", (store / "leaderboard.csv").is_file()
+        if is_leaderboard and not (store / "plan.json").exists():
+            written = write_leaderboard_figures(store, folder)
+        else:
+            written = write_figures(store, folder, device=device.value)
     for path in written:
         typer.echo(path)
 

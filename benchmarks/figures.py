@@ -1,4 +1,7 @@
-"""Figures of a store: draws over the exact density, quality against cost, ranks, time of a draw. PNG and SVG."""
+"""Figures of a store: draws over the exact density, quality against cost, ranks, time of a draw. PNG and SVG.
+
+Of a folder as ``samplerbench leaderboard`` writes it, what its table suffices for: quality against cost, and ranks.
+"""
 
 import math
 import textwrap
@@ -15,12 +18,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..targets.base import TARGETS, HasView, Target
+from .board_file import read_board
 from .critical_difference import critical_difference_figure
 from .friedman import friedman
 from .leaderboard import collect, throughput
 from .look import COLOURS, LOOK, beside_legend, save, set_title, style
 from .panels import N_TRUTH, first_draws, limits, region_levels
-from .quality_cost import quality_cost_figure
+from .quality_cost import COSTS, quality_cost_figure
 from .store import Store
 from .truth import TruthSource
 
@@ -65,15 +69,37 @@ def write_figures(store: Path | str, to: Path, *, device: str = "cpu") -> list[P
             panels.update(
                 {f"{label}/{name}": x.astype(np.float16) for name, x in cells.items() if not isinstance(x, str)}
             )
-        written += save(quality_cost_figure(results.board), to / "quality_cost")
-        result = friedman(results.places)
-        if result is not None:
-            written += save(critical_difference_figure(result), to / "critical_difference")
+        written += _save_rows(results.board, to)
         curves = throughput(stored)
         if len(curves):
             written += save(throughput_figure(curves), to / "throughput")
     np.savez_compressed(to / "panels.npz", **panels)
     return [*written, to / "panels.npz"]
+
+
+def write_leaderboard_figures(folder: Path, to: Path) -> list[Path]:
+    """Draw what the leaderboard.csv of a folder suffices for: no draws are shown, and no times over batch size.
+
+    Args:
+        folder: as ``samplerbench leaderboard`` writes it.
+        to: directory of the files; made if absent.
+    Returns:
+        Paths written: quality_cost and critical_difference, as of ``write_figures``.
+    Raises:
+        FileNotFoundError, ValueError: naming the file and what is wrong with it.
+    """
+    board = read_board(folder, ("target", "sampler", "development", "primary_ratio", "rank", *COSTS))
+    to.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context(LOOK):
+        return _save_rows(board, to)
+
+
+def _save_rows(board: pd.DataFrame, to: Path) -> list[Path]:
+    written = save(quality_cost_figure(board), to / "quality_cost")
+    result = friedman(board)
+    if result is not None:
+        written += save(critical_difference_figure(result), to / "critical_difference")
+    return written
 
 
 def draws_figure(label: str, target: Target, cells: dict[str, Array | str]) -> Figure:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..targets.draws import Draws
+from .board_file import read_board
 from .judge import LADDER, judge_draws
 from .ranks import PRIMARY
 
@@ -55,19 +56,10 @@ def read_leaderboard(path: Path, target: str) -> pd.DataFrame:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no leaderboard, or has no row of the target.
     """
-    file = path / "leaderboard.csv" if path.is_dir() else path
-    if not file.is_file():
-        raise FileNotFoundError(f"leaderboard {file} does not exist; `samplerbench leaderboard STORE` writes it")
-    try:
-        board = pd.read_csv(file, keep_default_na=False, na_values=[""])
-    except ValueError as error:
-        raise ValueError(f"leaderboard {file} cannot be read: {str(error).strip()}") from error
-    absent = [name for name in NEEDED if name not in board]
-    if absent:
-        raise ValueError(f"leaderboard {file} must have columns {', '.join(NEEDED)}, lacks {', '.join(absent)}")
+    board = read_board(path, NEEDED)
     rows = board[board["target"] == target]
     if rows.empty:
-        raise ValueError(f"leaderboard {file} has rows of {', '.join(board['target'].unique())}, none of {target}")
+        raise ValueError(f"leaderboard {path} has rows of {', '.join(board['target'].unique())}, none of {target}")
     return rows
 
 

@@ -106,5 +106,8 @@ def _panel(axis: Axes, part: pd.DataFrame, cost: str, front: list[int], looks: d
         best = part.loc[front]
         axis.step(best[cost], best["primary_ratio"], where="post", color="0.35", lw=1, zorder=1.5)
     axis.axhline(1.0, color="0.6", lw=1, ls="--", zorder=0)
-    cost_axis(axis, list(part.loc[np.isfinite(part[cost]) & np.isfinite(part["primary_ratio"]), cost]))
+    shown = np.isfinite(part[cost]) & np.isfinite(part["primary_ratio"])
+    if not shown.any():
+        axis.text(0.5, 0.6, "no row has both", transform=axis.transAxes, ha="center", fontsize=8)
+    cost_axis(axis, list(part.loc[shown, cost]))
     ratio_axis(axis)

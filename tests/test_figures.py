@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from samplerbench import targets
 from samplerbench.benchmarks import build_leaderboard
 from samplerbench.benchmarks.critical_difference import critical_difference_figure, groups_within
-from samplerbench.benchmarks.figures import draws_figure, throughput_figure, write_figures
+from samplerbench.benchmarks.figures import draws_figure, throughput_figure, write_figures, write_leaderboard_figures
 from samplerbench.benchmarks.friedman import Friedman
 from samplerbench.benchmarks.fronts import pareto_front
 from samplerbench.benchmarks.plan import Suite, parse_suite
@@ -161,6 +161,25 @@ def test_ranks_over_two_targets_of_three_rows_have_a_figure_the_same_every_time(
     table = {"n_samples": 2_000, "seeds": 5, "metrics": ["sliced_w2"], "targets": ["gmm40_seed1", "gmm40_seed2"]}
     run_here(parse_suite({**table, "samplers": samplers}, "ranks"), tmp_path / "store")
     first, second = (write_figures(tmp_path / "store", tmp_path / name) for name in "ab")
-    names = [path.name for path in first]
-    assert {"critical_difference.png", "critical_difference.svg"} <= set(names)
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+    (tmp_path / "tables").mkdir()
+    build_leaderboard(tmp_path / "store").to_csv(tmp_path / "tables" / "leaderboard.csv", index=False)
+    of_tables = write_leaderboard_figures(tmp_path / "tables", tmp_path / "c")
+    names = ["quality_cost.png", "quality_cost.svg", "critical_difference.png", "critical_difference.svg"]
+    assert [path.name for path in of_tables] == names
+    assert [path.read_bytes() for path in of_tables] == [(tmp_path / "a" / name).read_bytes() for name in names]
+
+
+def test_tables_without_ranks_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "leaderboard.csv").write_text("target,sampler\nring8,mala\n")
+    with pytest.raises(ValueError, match=r"leaderboard.csv must have columns target, sampler, development, .* lacks"):
+        write_leaderboard_figures(tmp_path, tmp_path / "figures")
+    assert not (tmp_path / "figures").exists()
+
+
+def test_a_target_without_ratios_says_so() -> None:
+    board = pd.DataFrame(
+        {"target": ["ring8"], "sampler": ["mala"], "primary_ratio": [np.nan], **{cost: [1.0] for cost in COSTS}}
+    )
+    assert _texts(quality_cost_figure(board)).count("no row has both") == 2
