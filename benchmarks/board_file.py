@@ -6,6 +6,11 @@ from pathlib import Path
 import pandas as pd
 
 
+def board_file(path: Path) -> Path:
+    """The file of a leaderboard, given it or its folder."""
+    return path / "leaderboard.csv" if path.is_dir() else path
+
+
 def read_board(path: Path, needed: Collection[str]) -> pd.DataFrame:
     """The table of a leaderboard.
 
@@ -18,7 +23,7 @@ def read_board(path: Path, needed: Collection[str]) -> pd.DataFrame:
         FileNotFoundError: if there is no such file.
         ValueError: if it is no leaderboard, or has no rows.
     """
-    file = path / "leaderboard.csv" if path.is_dir() else path
+    file = board_file(path)
     if not file.is_file():
         raise FileNotFoundError(f"leaderboard {file} does not exist; `samplerbench leaderboard STORE` writes it")
     try:

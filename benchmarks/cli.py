@@ -41,7 +41,6 @@ class PluginKind(StrEnum):
     METRIC = "metric"
 
 
-SHIPPED_PAPER = Path("results") / "paper"  # in a checkout
 MAX_DETAILED = 5  # targets whose checks are shown one by one; more are shown by their verdicts
 
 app.command()(run)
@@ -176,16 +175,19 @@ def figures(
     """Draw every figure of a store as PNG and SVG, or all that belongs to the paper's experiments."""
     check_device(device)
     if paper:
-        from .paper.report import redraw, write_paper
+        from .paper.report import redraw, redraw_shipped, write_paper
 
-        written = redraw(to or SHIPPED_PAPER) if store is None else write_paper(store, to or store, device=device.value)
+        if store is not None:
+            written = write_paper(store, to or store, device=device.value)
+        else:
+            written = redraw(to) if to else redraw_shipped()
     elif store is None:
         raise ValueError("figures needs the directory of a store, or --paper")
     else:
         from .figures import write_figures, write_leaderboard_figures
 
-        folder, is_leaderboard = to or store / "figures", (store / "leaderboard.csv").is_file()
-        if is_leaderboard and not (store / "plan.json").exists():
+        folder = to or store / "figures"
+        if (store / "leaderboard.csv").is_file() and not (store / "plan.json").exists():
             written = write_leaderboard_figures(store, folder)
         else:
             written = write_figures(store, folder, device=device.value)

@@ -30,7 +30,8 @@ def critical_difference_figure(result: Friedman) -> Figure:
     set_title(
         figure,
         f"Mean ranks over {result.n_targets} targets: Friedman's test {p}, critical difference "
-        f"{result.critical_difference:.2f} (5%). {what} not told apart",
+        f"{result.critical_difference:.2f} (5%). {what} not told apart. "
+        "Rows with failed or missing runs are last",
     )
     return figure
 

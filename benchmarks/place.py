@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..targets.draws import Draws
-from .board_file import read_board
+from .board_file import board_file, read_board
 from .judge import LADDER, judge_draws
 from .ranks import PRIMARY
 
@@ -59,7 +59,9 @@ def read_leaderboard(path: Path, target: str) -> pd.DataFrame:
     board = read_board(path, NEEDED)
     rows = board[board["target"] == target]
     if rows.empty:
-        raise ValueError(f"leaderboard {path} has rows of {', '.join(board['target'].unique())}, none of {target}")
+        raise ValueError(
+            f"leaderboard {board_file(path)} has rows of {', '.join(board['target'].unique())}, none of {target}"
+        )
     return rows
 
 

@@ -108,6 +108,6 @@ def _panel(axis: Axes, part: pd.DataFrame, cost: str, front: list[int], looks: d
     axis.axhline(1.0, color="0.6", lw=1, ls="--", zorder=0)
     shown = np.isfinite(part[cost]) & np.isfinite(part["primary_ratio"])
     if not shown.any():
-        axis.text(0.5, 0.6, "no row has both", transform=axis.transAxes, ha="center", fontsize=8)
+        axis.text(0.5, 0.6, "no row has a primary ratio", transform=axis.transAxes, ha="center", fontsize=8)
     cost_axis(axis, list(part.loc[shown, cost]))
     ratio_axis(axis)

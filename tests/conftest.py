@@ -1,5 +1,6 @@
 """What the tests of the flow share: a small suite over a plug-in whose samplers go wrong on purpose."""
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -57,6 +58,20 @@ def run_here(plugin: Path) -> Callable[[Suite, Path], None]:
                 store.save(*execute(spec))
 
     return run
+
+
+@pytest.fixture
+def assert_same_drawing() -> Callable[[Path, Path], None]:
+    """Two SVG files show the same, to a thousandth of a point: rounding differs between machines, ids follow it."""
+
+    def check(one: Path, other: Path) -> None:
+        texts = [path.read_text() for path in (one, other)]
+        numbers = [[float(number) for number in re.findall(r"-?\d+\.\d+", text)] for text in texts]
+        rest = [re.sub(r"\b[a-z][0-9a-f]{10}\b|-?\d+(\.\d+)?", "_", text) for text in texts]
+        assert rest[0] == rest[1], one.name
+        assert numbers[0] == pytest.approx(numbers[1], abs=1e-3), one.name
+
+    return check
 
 
 @pytest.fixture

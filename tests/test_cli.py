@@ -72,6 +72,12 @@ def test_run_leaderboard_and_figures_from_a_plug_in(suite: Path, plugin: Path, t
     assert (tmp_path / "elsewhere" / "leaderboard.csv").read_bytes() == (store / "leaderboard.csv").read_bytes()
     figures = samplerbench("figures", store, at=tmp_path)
     assert figures.returncode == 0, figures.stderr
+    of_tables = samplerbench("figures", tmp_path / "elsewhere", at=tmp_path)
+    assert of_tables.returncode == 0, of_tables.stderr
+    assert [path.name for path in sorted((tmp_path / "elsewhere" / "figures").iterdir())] == [
+        "quality_cost.png",
+        "quality_cost.svg",
+    ]
     assert (store / "figures" / "draws_plain_normal.png").stat().st_size > 1_000
 
 

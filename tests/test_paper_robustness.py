@@ -1,6 +1,7 @@
 """Sweeps of the shipped suite, sensitivity by simulation, tables of synthetic runs, and a real store."""
 
 import math
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -25,6 +26,7 @@ from samplerbench.benchmarks.plan import RunSpec, Suite, load_suite, make_plan, 
 from samplerbench.benchmarks.report import write_leaderboard
 
 SUITE = "paper-robustness"
+SHIPPED = Path(__file__).parents[1] / "results" / "paper"
 
 
 def test_every_row_of_the_suite_is_a_setting_of_a_sweep_alike_for_all_methods() -> None:
@@ -234,3 +236,15 @@ def test_a_store_gives_the_same_files_every_time(run_here: Callable[[Suite, Path
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     stability = pd.read_csv(tmp_path / "a" / "stability.csv")
     assert list(stability["n_runs"]) == [2] * 4  # of the grid alone: neither K nor length
+
+
+@pytest.mark.skipif(not (SHIPPED / SUITE).is_dir(), reason="no results of the paper are shipped")
+def test_shipped_figures_are_those_of_the_shipped_tables(
+    assert_same_drawing: Callable[[Path, Path], None], tmp_path: Path
+) -> None:
+    for table in (SHIPPED / SUITE).glob("*.csv"):
+        shutil.copy(table, tmp_path)
+    drawn = [path for path in write_figures(tmp_path) if path.suffix == ".svg"]
+    assert {path.name for path in drawn} == {path.name for path in (SHIPPED / SUITE / "figures").glob("*.svg")}
+    for path in drawn:
+        assert_same_drawing(path, SHIPPED / SUITE / "figures" / path.name)

@@ -62,18 +62,24 @@ def test_log_prob_and_predictions(target: Covertype, x: torch.Tensor) -> None:
 
 
 @needs_data
-def test_squared_score_falls_on_the_way_out_and_is_flat_there(target: Covertype, x: torch.Tensor) -> None:
-    """Where training by the Fisher divergence ends (docs/paper.md), its target score leads nowhere."""
+def test_far_out_the_squared_score_is_smaller_than_at_the_start_and_hardly_pulls_back(target: Covertype) -> None:
+    """Why training by the Fisher divergence ends there (docs/paper.md); the place is an example of where it ends."""
+    generator = torch.Generator().manual_seed(0)
     law = reference_draws("covertype")[:200].double()
-    far = torch.cat([torch.full((200, 1), -60.0, dtype=law.dtype), 200 * law[:, 1:]], dim=-1).requires_grad_()
-    score = target.score(far)
-    (slope,) = torch.autograd.grad(score.square().sum(), far)
-    of_far, of_law, of_start = (
-        values.square().sum(-1).mean() for values in (score, target.score(law), target.score(target.scale * x))
-    )
+    start = target.scale * torch.randn(200, 56, generator=generator, dtype=law.dtype)
+    far = torch.cat([torch.full((200, 1), -60.0, dtype=law.dtype), 200 * law[:, 1:]], dim=-1)
+    probe = torch.randn(200, 56, generator=generator, dtype=law.dtype)
+
+    def squares(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean squares of the score and of its change along the probes."""
+        x = x.requires_grad_()
+        score = target.score(x)
+        (product,) = torch.autograd.grad((score * probe).sum(), x)
+        return score.square().sum(-1).mean(), product.square().sum(-1).mean()
+
+    (of_law, pull_of_law), (of_start, pull_of_start), (of_far, pull_of_far) = map(squares, (law, start, far))
     assert of_law < of_far < of_start / 10
-    torch.testing.assert_close(score[:, 0], torch.full((200,), 1 + 55 / 2, dtype=law.dtype))
-    assert slope[:, 0].abs().max() < 1e-12
+    assert pull_of_far < min(pull_of_law, pull_of_start) / 100
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Quality of every run of a suite with chains of many lengths, by what the rows are.
 
-Quality is a log of a ratio to the floor. A value at or below the floor counts as the floor: exact draws are no better,
-and centred metrics have no logarithm there. Metrics without a floor count by their own logarithm.
+Quality is a log of a ratio to the floor. Values count by their size, since centred metrics may be negative, and as the
+floor where that is smaller: exact draws are no better. Metrics without a floor count by their own logarithm.
 """
 
 import math

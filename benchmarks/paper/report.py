@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..evaluate import evaluate_store
 from ..report import write_leaderboard
-from .claims import write_claims
+from .claims import SHIPPED_CSV, SHIPPED_PAGE, SHIPPED_TABLES, write_claims
 from .experiments import EXPERIMENTS
 
 
@@ -33,9 +33,17 @@ def write_paper(store: Path, to: Path, *, device: str = "cpu", compute_floors: b
     return redraw(to)
 
 
-def redraw(folder: Path) -> list[Path]:
-    """Draw the figures again from the tables that ``write_paper`` left in a folder, and write claims.csv and claims.md.
+def redraw_shipped() -> list[Path]:
+    """``redraw`` of the tables of a checkout, whose ledger is results/claims.csv and docs/claims.md."""
+    return redraw(SHIPPED_TABLES, csv=SHIPPED_CSV, page=SHIPPED_PAGE)
 
+
+def redraw(folder: Path, *, csv: Path | None = None, page: Path | None = None) -> list[Path]:
+    """Draw the figures again from the tables that ``write_paper`` left in a folder, and write the ledger of claims.
+
+    Args:
+        folder: with one folder per suite.
+        csv, page: of the ledger; by default claims.csv and claims.md in the folder.
     Raises:
         ValueError: if the folder holds no tables of an experiment.
     """
@@ -43,4 +51,4 @@ def redraw(folder: Path) -> list[Path]:
     if not found:
         raise ValueError(f"{folder} must hold tables of the paper's experiments; `samplerbench paper` makes them")
     figures = [path for experiment in found for path in experiment.write_figures(folder / experiment.suite)]
-    return [*figures, *write_claims(folder, folder / "claims.csv", folder / "claims.md")]
+    return [*figures, *write_claims(folder, csv or folder / "claims.csv", page or folder / "claims.md")]
