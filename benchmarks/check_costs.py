@@ -74,7 +74,10 @@ class Broken:
 
 
 def divergence(subject: SamplerSubject) -> str:
-    """Where there is nothing to sample, that is reported, and no exception: a diverged run is a result."""
+    """Where there is nothing to sample, that is reported, and no exception: a diverged run is a result.
+
+    Draws may cost twice what they cost where all is well: a climb without end is long and shows nothing new.
+    """
     normal: Callable[[Tensor], Tensor] = lambda x: -0.5 * x.square().sum(-1)  # noqa: E731
     laws: dict[str, Callable[[Tensor], Tensor]] = {
         "NaN everywhere": lambda x: normal(x) * math.nan,
@@ -83,9 +86,10 @@ def divergence(subject: SamplerSubject) -> str:
         "growing without bound": lambda x: x.square().sum(-1),
     }
     ends = []
+    limit = 2 * subject.short.cost["draw"] or DRAW_LIMIT
     for what, law in laws.items():
         try:
-            run = subject.run(Broken(law))
+            run = subject.run(Broken(law), draw=limit)
         except ModuleNotFoundError:
             raise  # of a package that its rows need: no verdict
         except Exception as error:
