@@ -77,7 +77,7 @@ def time_figure(curves: pd.DataFrame, rows: Sequence[str], *, y_label: str | Map
             _line(axis, ladder, "microseconds_per_draw", looks[chain])
             known = ladder[np.isfinite(ladder["quality"])]
             for end, shift, side in (
-                ((0, (-6, -3), "right"), (-1, (0, -12), "center")) if len(known) and chain == CHAINS[0] else ()
+                ((0, (0, 7), "center"), (-1, (0, -12), "center")) if len(known) and chain == CHAINS[0] else ()
             ):
                 row = known.iloc[end]
                 axis.annotate(
