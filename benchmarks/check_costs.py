@@ -76,7 +76,8 @@ class Broken:
 def divergence(subject: SamplerSubject) -> str:
     """Where there is nothing to sample, that is reported, and no exception: a diverged run is a result.
 
-    Draws may cost twice what they cost where all is well: a climb without end is long and shows nothing new.
+    Draws may cost twice what they cost where all is well, unless there is nothing but NaN: a climb without end is long
+    and shows nothing new.
     """
     normal: Callable[[Tensor], Tensor] = lambda x: -0.5 * x.square().sum(-1)  # noqa: E731
     laws: dict[str, Callable[[Tensor], Tensor]] = {
@@ -86,10 +87,10 @@ def divergence(subject: SamplerSubject) -> str:
         "growing without bound": lambda x: x.square().sum(-1),
     }
     ends = []
-    limit = 2 * subject.short.cost["draw"] or DRAW_LIMIT
+    limit = min(2 * subject.short.cost["draw"], DRAW_LIMIT) or DRAW_LIMIT
     for what, law in laws.items():
         try:
-            run = subject.run(Broken(law), draw=limit)
+            run = subject.run(Broken(law), draw=DRAW_LIMIT if what == "NaN everywhere" else limit)
         except ModuleNotFoundError:
             raise  # of a package that its rows need: no verdict
         except Exception as error:
