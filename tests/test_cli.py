@@ -72,13 +72,13 @@ def test_run_leaderboard_and_figures_from_a_plug_in(suite: Path, plugin: Path, t
     assert (tmp_path / "elsewhere" / "leaderboard.csv").read_bytes() == (store / "leaderboard.csv").read_bytes()
     figures = samplerbench("figures", store, at=tmp_path)
     assert figures.returncode == 0, figures.stderr
+    assert (store / "figures" / "draws_plain_normal.png").stat().st_size > 1_000
     of_tables = samplerbench("figures", tmp_path / "elsewhere", at=tmp_path)
     assert of_tables.returncode == 0, of_tables.stderr
     assert [path.name for path in sorted((tmp_path / "elsewhere" / "figures").iterdir())] == [
         "quality_cost.png",
         "quality_cost.svg",
     ]
-    assert (store / "figures" / "draws_plain_normal.png").stat().st_size > 1_000
 
 
 def test_failed_runs_give_exit_code_1_and_diverged_ones_do_not(suite: Path, plugin: Path, tmp_path: Path) -> None:

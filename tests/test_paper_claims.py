@@ -247,7 +247,6 @@ def test_the_page_and_the_tables_say_the_same(tmp_path: Path) -> None:
     assert "| mixture | 0.5 | 0.2 to 0.8 |" in page.read_text()
 
 
-@pytest.mark.skipif(not (ROOT / "results" / "paper").is_dir(), reason="no results of the paper are shipped")
 def test_the_shipped_ledger_is_what_the_shipped_tables_say(tmp_path: Path) -> None:
     written = write_claims(ROOT / "results" / "paper", tmp_path / "claims.csv", tmp_path / "claims.md")
     shipped = ROOT / "results" / "claims.csv", ROOT / "results" / "claims_evidence.csv", ROOT / "docs" / "claims.md"

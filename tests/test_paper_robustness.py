@@ -239,7 +239,6 @@ def test_a_store_gives_the_same_files_every_time(run_here: Callable[[Suite, Path
     assert list(stability["n_runs"]) == [2] * 4  # of the grid alone: neither K nor length
 
 
-@pytest.mark.skipif(not (SHIPPED / SUITE).is_dir(), reason="no results of the paper are shipped")
 def test_shipped_figures_are_those_of_the_shipped_tables(
     assert_same_drawing: Callable[[Path, Path], None], tmp_path: Path
 ) -> None:
